@@ -1,0 +1,176 @@
+package stream
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// metaShards is the stream metadata key that keeps the number of shards,
+	// on every shard's stream.
+	metaShards = "reprise-shards"
+	// maxConsumers replaces the server's default of 1,000 for a stream.
+	maxConsumers = 10_000
+)
+
+// define creates what is missing, changes age, bytes and replicas in place,
+// and refuses anything else that differs.
+func (l *Log) define(ctx context.Context) error {
+	clustered := l.nc.ConnectedClusterName() != ""
+	replicas := l.cfg.Replicas
+	if replicas == 0 {
+		replicas = 1
+		if clustered {
+			replicas = 3
+		}
+	}
+	n, err := l.countShards(ctx, clustered)
+	if err != nil {
+		return err
+	}
+	duplicates := min(cmp.Or(l.cfg.Duplicates, defaultDuplicates), l.cfg.MaxAge)
+	wanted := []jetstream.StreamConfig{{
+		Name: announcementsStream, Subjects: []string{announcementsSubject},
+		MaxAge: time.Hour, Duplicates: defaultDuplicates, AllowDirect: true,
+	}, {
+		Name: deadStream, Subjects: []string{deadSubject + "*"},
+		MaxAge: 14 * 24 * time.Hour, MaxBytes: 1 << 30, Duplicates: defaultDuplicates, AllowDirect: true,
+	}, {
+		Name: outboxStream, Subjects: []string{outboxSubjects}, Retention: jetstream.WorkQueuePolicy,
+		Duplicates: defaultDuplicates, AllowDirect: true,
+	}}
+	for i := range n {
+		wanted = append(wanted, jetstream.StreamConfig{
+			Name: eventsStream(i), Subjects: []string{eventsPrefix(i) + "*"},
+			MaxAge: l.cfg.MaxAge, MaxBytes: l.cfg.MaxBytes, Duplicates: duplicates,
+			AllowDirect: true, AllowAtomicPublish: true,
+			Metadata: map[string]string{metaShards: strconv.Itoa(n)},
+		})
+	}
+	var errs []error
+	for _, want := range wanted {
+		want.Storage, want.Discard = jetstream.FileStorage, jetstream.DiscardOld
+		want.Replicas, want.MaxConsumers = replicas, maxConsumers
+		want.MaxBytes = cmp.Or(want.MaxBytes, -1)
+		errs = append(errs, l.ensure(ctx, want))
+	}
+	for _, b := range []jetstream.KeyValueConfig{
+		{Bucket: checkpointsBucket},
+		{Bucket: cursorsBucket},
+		{Bucket: stateBucket},
+		{Bucket: presenceBucket, TTL: time.Minute},
+		{Bucket: leasesBucket},
+	} {
+		b.Storage, b.Replicas = jetstream.FileStorage, replicas
+		if _, err := l.js.KeyValue(ctx, b.Bucket); errors.Is(err, jetstream.ErrBucketNotFound) {
+			_, err = l.js.CreateKeyValue(ctx, b)
+			errs = append(errs, wrap("bucket "+b.Bucket, err))
+		} else {
+			errs = append(errs, wrap("bucket "+b.Bucket, err))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	for i := range n {
+		l.shards = append(l.shards, newShard(l, i))
+	}
+	return nil
+}
+
+func wrap(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("stream: %s: %w", what, err)
+}
+
+// countShards reads the number of shards from the log, or decides it for a
+// new one.
+func (l *Log) countShards(ctx context.Context, clustered bool) (int, error) {
+	first, err := l.js.Stream(ctx, eventsStream(0))
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		switch {
+		case l.cfg.Shards != 0:
+			return l.cfg.Shards, nil
+		case clustered:
+			return 8, nil
+		}
+		return 1, nil
+	}
+	if err != nil {
+		return 0, wrap(eventsStream(0), err)
+	}
+	n, err := strconv.Atoi(first.CachedInfo().Config.Metadata[metaShards])
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("stream: %s does not say how many shards the log has (metadata %s)", eventsStream(0), metaShards)
+	}
+	if l.cfg.Shards != 0 && l.cfg.Shards != n {
+		return 0, fmt.Errorf("stream: %d shards asked for, the log was made with %d and keeps them", l.cfg.Shards, n)
+	}
+	return n, nil
+}
+
+// ensure creates the stream want or checks the one that exists against it.
+func (l *Log) ensure(ctx context.Context, want jetstream.StreamConfig) error {
+	s, err := l.js.Stream(ctx, want.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		if _, err = l.js.CreateStream(ctx, want); !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			return wrap(want.Name, err)
+		}
+		s, err = l.js.Stream(ctx, want.Name) // another process was quicker
+	}
+	if err != nil {
+		return wrap(want.Name, err)
+	}
+	have := s.CachedInfo().Config
+	if err := differences(have, want); err != nil {
+		return err
+	}
+	if have.MaxAge == want.MaxAge && have.MaxBytes == want.MaxBytes && have.Replicas == want.Replicas {
+		return nil
+	}
+	have.MaxAge, have.MaxBytes, have.Replicas, have.Duplicates = want.MaxAge, want.MaxBytes, want.Replicas, want.Duplicates
+	_, err = l.js.UpdateStream(ctx, have)
+	return wrap(want.Name, err)
+}
+
+// differences names everything in which have differs from want and that is
+// not changed in place. The deduplication window follows the age.
+func differences(have, want jetstream.StreamConfig) error {
+	var errs []error
+	for _, f := range []struct {
+		what       string
+		same       bool
+		have, want any
+	}{
+		{"subjects", slices.Equal(have.Subjects, want.Subjects), have.Subjects, want.Subjects},
+		{"retention", have.Retention == want.Retention, have.Retention, want.Retention},
+		{"storage", have.Storage == want.Storage, have.Storage, want.Storage},
+		{"discard", have.Discard == want.Discard, have.Discard, want.Discard},
+		{"allow_direct", have.AllowDirect == want.AllowDirect, have.AllowDirect, want.AllowDirect},
+		{"allow_atomic", have.AllowAtomicPublish == want.AllowAtomicPublish, have.AllowAtomicPublish, want.AllowAtomicPublish},
+		{"duplicate_window", have.Duplicates == want.Duplicates || have.MaxAge != want.MaxAge, have.Duplicates, want.Duplicates},
+		{"max_consumers", have.MaxConsumers == want.MaxConsumers, have.MaxConsumers, want.MaxConsumers},
+		{"max_msgs", have.MaxMsgs <= 0, have.MaxMsgs, -1},
+		{"max_msgs_per_subject", have.MaxMsgsPerSubject <= 0, have.MaxMsgsPerSubject, -1},
+		{"max_msg_size", have.MaxMsgSize <= 0, have.MaxMsgSize, -1},
+		{"no_ack", !have.NoAck, have.NoAck, false},
+		{"sealed", !have.Sealed, have.Sealed, false},
+		{"mirror", have.Mirror == nil, "one", "none"},
+		{"sources", len(have.Sources) == 0, "some", "none"},
+		{"metadata " + metaShards, have.Metadata[metaShards] == want.Metadata[metaShards], have.Metadata[metaShards], want.Metadata[metaShards]},
+	} {
+		if !f.same {
+			errs = append(errs, fmt.Errorf("stream: %s has %s %v, want %v", want.Name, f.what, f.have, f.want))
+		}
+	}
+	return errors.Join(errs...)
+}

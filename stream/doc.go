@@ -1,0 +1,43 @@
+// Package stream is the event log: each user's events, in order, once, in
+// JetStream.
+//
+// A [Log] is opened on an embedded server or on a NATS cluster; the difference
+// ends at [Open]. Users are spread over shards, each a stream with one literal
+// subject per user. Everything else in Reprise speaks of users, shards,
+// positions and stamps; subjects, headers and NATS types stay in here.
+//
+// # How it is used
+//
+// A bridge takes a shard with [Log.Acquire] and appends through the [Writer].
+// An edge calls [Log.Follow] once per shard to learn of new records in order,
+// [Log.Resume] to learn what a device's cursor is worth, and [Log.Read] for
+// what is older than its tails.
+//
+// # Guarantees
+//
+//   - Within a shard Reprise-Hlc strictly increases with the sequence, markers
+//     included, over restarts, take-overs and wall clocks that step.
+//   - An append that was reported stored is stored once, with exactly the bytes
+//     that were handed over (but for the stamp).
+//   - Follow hands out each record of a shard once and in order, or says which
+//     range retention took away before it could.
+//   - Read returns every event of a user in its range, or an error.
+//   - Resume says complete only where the leader of the stream has shown that
+//     nothing behind the cursor was cut.
+//
+// # Failure modes
+//
+//   - HAZARD: two processes believe that they write a shard. The lease says who
+//     should; the fence (see Writer) makes the older one's appends fail.
+//   - HAZARD: a follower that lags answers a Direct Get. Every replay is checked
+//     against the position that this process has already seen.
+//   - HAZARD: JetStream acknowledges before fsync unless Config.SyncAlways is
+//     set. A power cut of a single server may lose the last SyncInterval. What
+//     was lost that way is noticed: a cursor from the lost stretch resumes with
+//     complete false and the reason store_reset.
+//
+// # Concurrency
+//
+// A Log is safe for concurrent use. A Writer is safe for concurrent use; its
+// order is the order in which calls to Append return.
+package stream

@@ -1,0 +1,324 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"reprise/hlc"
+)
+
+const (
+	// pullBatch is how many records are asked for at a time.
+	pullBatch = 2000
+	// ackEvery and ackAfter are how often the newest record handed out is acknowledged.
+	ackEvery = 500
+	ackAfter = 100 * time.Millisecond
+	// consumerIdle is how long the server keeps the consumer of an edge that is gone.
+	consumerIdle = 10 * time.Minute
+)
+
+// FollowOptions says where to start. The zero value starts at the end.
+type FollowOptions struct {
+	// Warm is how far back to start, by the time of storing.
+	Warm time.Duration
+}
+
+// Follow calls fn, from one goroutine, for each step of shard's log, beginning
+// with a KindStart, until ctx ends; then it returns nil. Lost connections,
+// deleted consumers and restarted servers are waited out, and nothing is
+// skipped over them: sequences are consecutive, and a record that is not the
+// next one is not handed out. The only errors are those of the arguments.
+//
+// A process follows a shard once, under its node's name: a second process of
+// that name is refused while the first one lives.
+func (l *Log) Follow(ctx context.Context, shard int, opts FollowOptions, fn func(*Record)) error {
+	if shard < 0 || shard >= len(l.shards) {
+		return fmt.Errorf("stream: shard %d of %d", shard, len(l.shards))
+	}
+	f := &follower{log: l, shard: l.shards[shard], fn: fn, warm: opts.Warm}
+	for n := 0; ; n++ {
+		err := f.start(ctx)
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		l.logger.Warn("shard cannot be followed yet", "shard", shard, "err", err)
+		if !retry(ctx, n) {
+			return nil
+		}
+	}
+	for n := 0; ctx.Err() == nil; n++ {
+		handed := f.at.Seq
+		err := f.consume(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		if f.at.Seq != handed {
+			n = 0
+		}
+		l.inst.remade.Add(ctx, 1)
+		l.logger.Warn("consumer is made anew", "shard", shard, "seq", f.at.Seq, "err", err)
+		retry(ctx, n)
+	}
+	return nil
+}
+
+// follower follows one shard. Its fields are owned by Follow's goroutine, but
+// for newest.
+type follower struct {
+	log   *Log
+	shard *shard
+	fn    func(*Record)
+	warm  time.Duration
+	at    Position // handed out and everything before it
+
+	mu     sync.Mutex
+	newest string // reply subject that acknowledges the newest record, "" when it is acknowledged
+}
+
+// hand gives r to the caller and then lets readers of the log know it.
+func (f *follower) hand(r *Record, previous hlc.Timestamp, hasPrevious bool) {
+	s := f.shard
+	s.mu.Lock()
+	s.at, s.followed = r.Position, true
+	s.points.add(r.Position)
+	s.mark(r, previous, hasPrevious)
+	s.mu.Unlock()
+	f.at = r.Position
+	f.fn(r)
+}
+
+// start finds the first position and loads the markers up to it.
+func (f *follower) start(ctx context.Context) error {
+	at, err := f.log.End(ctx, f.shard.n)
+	if err != nil {
+		return err
+	}
+	if f.warm > 0 && at.Seq > 0 {
+		if at, err = f.log.before(ctx, f.shard, time.Now().Add(-f.warm), at); err != nil {
+			return err
+		}
+	}
+	if err := f.log.loadMarks(ctx, f.shard, at); err != nil {
+		return err
+	}
+	f.hand(&Record{Kind: KindStart, Position: at}, 0, false)
+	return nil
+}
+
+// reset starts over at the end of a log that is not the one that was followed.
+func (f *follower) reset(ctx context.Context) error {
+	at, err := f.log.End(ctx, f.shard.n)
+	if err != nil {
+		return err
+	}
+	s := f.shard
+	s.mu.Lock()
+	s.points, s.gaps, s.voids, s.first = points{}, nil, nil, Record{}
+	s.mu.Unlock()
+	if err := f.log.loadMarks(ctx, s, at); err != nil {
+		return err
+	}
+	f.log.logger.Warn("the log was replaced by an older one", "shard", s.n, "seq", f.at.Seq, "now", at.Seq)
+	f.hand(&Record{Kind: KindReset, Position: at}, 0, false)
+	return nil
+}
+
+// errReplaced says that the stream is not the one that was followed.
+var errReplaced = errors.New("the stream was replaced")
+
+// check compares the stream with the position before following goes on. It
+// hands out a KindLost when retention has overtaken, a KindReset when the
+// stream was replaced.
+func (f *follower) check(ctx context.Context) error {
+	state, err := f.log.info(ctx, f.shard.n)
+	if err != nil {
+		return err
+	}
+	if state.Last < f.at.Seq {
+		return f.reset(ctx)
+	}
+	if f.at.Seq >= max(state.First, 1) {
+		m, err := f.log.leaderGet(ctx, f.shard.stream, msgGet{Seq: f.at.Seq})
+		if err != nil && !errors.Is(err, errNoMessage) {
+			return err
+		}
+		if err == nil {
+			if r, _, err := parseLeader(m); err != nil || r.Hlc != f.at.Hlc {
+				return f.reset(ctx)
+			}
+		}
+	}
+	if state.First > f.at.Seq+1 {
+		lost := Position{Seq: state.First - 1, Hlc: f.at.Hlc}
+		if m, err := f.log.leaderGet(ctx, f.shard.stream, msgGet{Seq: state.First, NextFor: ">"}); err == nil {
+			r, _, err := parseLeader(m)
+			if err != nil {
+				return err
+			}
+			lost.Hlc = max(lost.Hlc, r.Hlc-1)
+		} else if !errors.Is(err, errNoMessage) {
+			return err
+		} else if at, err := f.log.End(ctx, f.shard.n); err != nil {
+			return err
+		} else {
+			lost.Hlc = max(lost.Hlc, at.Hlc)
+		}
+		f.log.logger.Warn("retention overtook this edge", "shard", f.shard.n, "from", f.at.Seq+1, "to", lost.Seq)
+		f.hand(&Record{Kind: KindLost, Position: lost}, 0, false)
+	}
+	return nil
+}
+
+// consume makes the consumer and hands out what it delivers, until something
+// is not as it must be.
+func (f *follower) consume(ctx context.Context) error {
+	if err := f.check(ctx); err != nil {
+		return err
+	}
+	name := "edge-" + f.log.cfg.Node
+	js := f.log.js
+	if err := js.DeleteConsumer(ctx, f.shard.stream, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return err
+	}
+	c, err := js.CreateConsumer(ctx, f.shard.stream, jetstream.ConsumerConfig{
+		Durable:           name,
+		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:       f.at.Seq + 1,
+		AckPolicy:         jetstream.AckAllPolicy,
+		AckWait:           30 * time.Second,
+		MaxAckPending:     10 * pullBatch,
+		MaxDeliver:        -1,
+		MemoryStorage:     true,
+		InactiveThreshold: consumerIdle,
+	})
+	if err != nil {
+		return err
+	}
+	it, err := c.Messages(jetstream.PullMaxMessages(pullBatch), jetstream.PullThresholdMessages(pullBatch/2),
+		jetstream.PullExpiry(30*time.Second), jetstream.PullHeartbeat(5*time.Second))
+	if err != nil {
+		return err
+	}
+	defer it.Stop()
+	acking, stop := context.WithCancel(ctx)
+	var acker sync.WaitGroup
+	acker.Go(func() { f.ack(acking) })
+	defer acker.Wait()
+	defer stop()
+	for n := 1; ; n++ {
+		m, err := it.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			return err
+		}
+		if err := f.deliver(ctx, m); err != nil {
+			return err
+		}
+		f.mu.Lock()
+		f.newest = m.Reply()
+		f.mu.Unlock()
+		if n%ackEvery == 0 {
+			f.ackNewest()
+		}
+	}
+}
+
+// ack acknowledges the newest record from time to time.
+func (f *follower) ack(ctx context.Context) {
+	tick := time.NewTicker(ackAfter)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			f.ackNewest()
+			return
+		case <-tick.C:
+			f.ackNewest()
+		}
+	}
+}
+
+func (f *follower) ackNewest() {
+	f.mu.Lock()
+	reply := f.newest
+	f.newest = ""
+	f.mu.Unlock()
+	if reply != "" {
+		_ = f.log.nc.Publish(reply, []byte("+ACK"))
+	}
+}
+
+// deliver hands out m if it is the next record. A lower one was handed out
+// before. A higher one is not handed out, nor acknowledged, unless the leader
+// says that what lies between was deleted: AckAll would acknowledge records
+// that a cut connection swallowed.
+func (f *follower) deliver(ctx context.Context, m jetstream.Msg) error {
+	seq, stored, err := sequenceOf(m.Reply())
+	if err != nil {
+		return err
+	}
+	r := Record{Position: Position{Seq: seq}, Stored: stored}
+	switch {
+	case seq <= f.at.Seq:
+		return nil
+	case seq > f.at.Seq+1:
+		next, err := f.log.leaderGet(ctx, f.shard.stream, msgGet{Seq: f.at.Seq + 1, NextFor: ">"})
+		if err != nil {
+			return err
+		}
+		state, err := f.log.info(ctx, f.shard.n)
+		if err != nil {
+			return err
+		}
+		if next.Seq != seq || state.First > f.at.Seq+1 {
+			return fmt.Errorf("record %d came after %d", seq, f.at.Seq)
+		}
+	}
+	h := m.Headers()
+	if err := parseRecord(&r, m.Subject(), h, m.Data()); err != nil {
+		// Not one of ours: a record that no bridge wrote. It moves the position.
+		f.log.logger.Error("a record that is none is passed over", "shard", f.shard.n, "seq", seq, "err", err)
+		r = Record{Kind: KindMarker, Position: Position{Seq: seq, Hlc: f.at.Hlc}}
+	} else if r.Hlc <= f.at.Hlc {
+		if rerr := f.reset(ctx); rerr != nil {
+			return rerr
+		}
+		return errReplaced
+	}
+	previous, has := previousOf(h)
+	f.hand(&r, previous, has)
+	return nil
+}
+
+// previousOf is the last stamp before a take-over, where the record tells it.
+func previousOf(h nats.Header) (hlc.Timestamp, bool) {
+	t, err := hlc.Parse(header(h, headerPrevious))
+	return t, err == nil
+}
+
+// sequenceOf reads the stream sequence and the time of storing out of a
+// delivery's reply subject:
+// $JS.ACK.[<domain>.<account hash>.]<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<ns>.<pending>[.<token>]
+func sequenceOf(reply string) (seq uint64, stored time.Time, err error) {
+	tokens := strings.Split(reply, ".")
+	at := 5
+	if len(tokens) >= 11 {
+		at = 7
+	}
+	if len(tokens) < at+3 {
+		return 0, time.Time{}, fmt.Errorf("reply subject %q", reply)
+	}
+	seq, err = strconv.ParseUint(tokens[at], 10, 64)
+	ns, err2 := strconv.ParseInt(tokens[at+2], 10, 64)
+	return seq, time.Unix(0, ns), errors.Join(err, err2)
+}

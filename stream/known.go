@@ -1,0 +1,115 @@
+package stream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"hash/maphash"
+	"strconv"
+
+	"github.com/nats-io/nats.go"
+)
+
+// knownMost bounds the ids that a writer remembers, about 1 MiB. What is older
+// is left to the server's deduplication window.
+const knownMost = 8192
+
+// known remembers ids that are in the log or in the pipeline, with a print of
+// their bytes, so that a repeated event is dropped before it is sent: a
+// duplicate inside the pipeline would refuse everything behind it.
+type known struct {
+	prints map[string]uint64
+	order  []string // ring of ids, oldest at next
+	next   int
+}
+
+func newKnown() known {
+	return known{prints: make(map[string]uint64), order: make([]string, 0, knownMost)}
+}
+
+// admit says under which id ev is to be stored, and whether it is to be stored
+// at all: not fresh means that it is known under that id.
+func (k *known) admit(ev Event) (id string, fresh bool) {
+	print := fingerprint(ev)
+	id = ev.ID
+	for n := 1; ; n++ {
+		there, ok := k.prints[id]
+		if !ok {
+			k.learn(id, print)
+			return id, true
+		}
+		if there == print {
+			return id, false
+		}
+		id = ev.ID + ":" + strconv.Itoa(n)
+	}
+}
+
+// learn remembers id, forgetting the oldest when there are knownMost.
+func (k *known) learn(id string, print uint64) {
+	if _, ok := k.prints[id]; !ok {
+		if len(k.order) < knownMost {
+			k.order = append(k.order, id)
+		} else {
+			delete(k.prints, k.order[k.next])
+			k.order[k.next] = id
+			k.next = (k.next + 1) % knownMost
+		}
+	}
+	k.prints[id] = print
+}
+
+var printSeed = maphash.MakeSeed()
+
+// fingerprint is a hash of an event's bytes without its stamp.
+func fingerprint(ev Event) uint64 { return printFrame(ev.Frame, ev.StampAt) }
+
+// printOf is the fingerprint of a stored event.
+func printOf(r Record) uint64 {
+	return printFrame(r.Frame, bytes.Index(r.Frame, []byte(r.Hlc.String())))
+}
+
+func printFrame(frame []byte, stampAt int) uint64 {
+	var h maphash.Hash
+	h.SetSeed(printSeed)
+	if stampAt >= 0 && stampAt+16 <= len(frame) {
+		h.Write(frame[:stampAt])
+		frame = frame[stampAt+16:]
+	}
+	h.Write(frame)
+	return h.Sum64()
+}
+
+// loadKnown reads the ids behind the checkpoint, and a thousand at least, so
+// that what PubNub hands out again after a take-over is known.
+func (w *Writer) loadKnown(ctx context.Context) error {
+	const atLeast = 1024
+	last := w.head - window
+	from := min(w.ckpt.Seq+1, last-min(last, atLeast)+1)
+	from = max(from, last-min(last, knownMost)+1)
+	for from <= last {
+		next := from
+		_, err := w.log.direct.get(ctx, eventsStream(w.shard), msgGet{Seq: from, NextFor: eventsPrefix(w.shard) + "*", Batch: readBatch, MaxBytes: readBytes}, readBatch, func(m *nats.Msg) error {
+			r := Record{Position: Position{Seq: number(m.Header, headerSequence)}}
+			next = r.Seq + 1
+			if err := parseRecord(&r, header(m.Header, headerSubject), m.Header, m.Data); err != nil {
+				return err
+			}
+			if id := header(m.Header, headerMsgID); id != "" && r.Kind == KindEvent && r.Seq <= last {
+				w.known.learn(id, printOf(r))
+			}
+			return nil
+		})
+		if errors.Is(err, errNoMessage) {
+			return nil
+		}
+		if err != nil {
+			return wrap("load ids", err)
+		}
+		if next == from {
+			return nil
+		}
+		from = next
+	}
+	return nil
+}

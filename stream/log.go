@@ -1,0 +1,279 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
+)
+
+// Config says where the log is and how it is kept. The zero Config is an
+// embedded log without a directory, which Open refuses.
+type Config struct {
+	// DataDir holds the embedded server's files. Used when URL is empty.
+	DataDir string
+	// URL is an external NATS server or cluster, comma separated; "" embeds one.
+	URL string
+	// Creds is a NATS credentials file for URL; "" is none.
+	Creds string
+	// Listen is the embedded server's client address, host:port, port 0 takes
+	// a free one; "" does not listen.
+	Listen string
+	// Node names this process in leases and consumers, made safe by SafeName.
+	Node string
+	// Shards is the number of shards of a new log; 0 is 1, or 8 on a cluster.
+	// For a log that exists it must be 0 or what the log says.
+	Shards int
+	// Replicas is the number of copies; 0 is 1, or 3 on a cluster.
+	Replicas int
+	// MaxAge is how long events are kept; 0 is 168 hours.
+	MaxAge time.Duration
+	// MaxBytes bounds each shard's stream; 0 is no bound.
+	MaxBytes int64
+	// Duplicates is the window of the server's own deduplication; 0 is 5
+	// minutes, or MaxAge if that is less.
+	Duplicates time.Duration
+	// SyncInterval is how often the embedded server calls fsync; 0 is a second.
+	SyncInterval time.Duration
+	// SyncAlways makes the embedded server call fsync before each acknowledgement.
+	SyncAlways bool
+	// Wall is the clock for stamps; nil is time.Now.
+	Wall func() time.Time
+	// Logger is told of the log's life, never of single events; nil discards.
+	Logger *slog.Logger
+	// Meter makes the instruments; nil makes none.
+	Meter metric.Meter
+}
+
+// Errors that a caller branches on.
+var (
+	// ErrDeposed says that another writer has taken the shard.
+	ErrDeposed = errors.New("stream: deposed by another writer")
+	// ErrTrimmed says that retention removed what was still to be read.
+	ErrTrimmed = errors.New("stream: retention overtook the reader")
+	// ErrClosed says that the log or the writer was closed.
+	ErrClosed = errors.New("stream: closed")
+)
+
+const (
+	defaultMaxAge     = 168 * time.Hour
+	defaultDuplicates = 5 * time.Minute
+)
+
+// Log is an open event log. Safe for concurrent use.
+type Log struct {
+	// static after construction
+	cfg      Config
+	boot     string // names this opening of the log
+	server   *embedded
+	nc       *nats.Conn // everything but appends
+	appends  *nats.Conn // appends: never buffers while it reconnects
+	js       jetstream.JetStream
+	direct   *direct
+	shards   []*shard
+	logger   *slog.Logger
+	inst     instruments
+	stop     context.CancelFunc
+	watching sync.WaitGroup
+	nodeName sync.Once
+	nodeErr  error
+
+	reached atomic.Int64 // Unix ns of the server's last answer to watch
+}
+
+// Open opens the log, starting an embedded server when cfg.URL is empty, and
+// creates or checks its streams and buckets. It returns an error that names
+// every stream and setting that is not as it must be; age, bytes and replicas
+// are changed in place.
+func Open(ctx context.Context, cfg Config) (*Log, error) {
+	cfg.Node = SafeName(cfg.Node)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Wall == nil {
+		cfg.Wall = time.Now
+	}
+	if cfg.MaxAge == 0 {
+		cfg.MaxAge = defaultMaxAge
+	}
+	if cfg.SyncInterval == 0 {
+		cfg.SyncInterval = time.Second
+	}
+	if cfg.Meter == nil {
+		cfg.Meter = noop.Meter{}
+	}
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	l := &Log{cfg: cfg, boot: uuid.NewString(), logger: cfg.Logger}
+	if err := l.open(ctx); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (cfg Config) validate() error {
+	var errs []error
+	for _, c := range []struct {
+		wrong bool
+		text  string
+	}{
+		{cfg.Shards < 0 || cfg.Shards > 1024, fmt.Sprintf("stream: %d shards, want 1 to 1024", cfg.Shards)},
+		{cfg.Replicas < 0 || cfg.Replicas > 5, fmt.Sprintf("stream: %d replicas, want 1 to 5", cfg.Replicas)},
+		{cfg.URL == "" && cfg.Replicas > 1, fmt.Sprintf("stream: %d replicas, an embedded server keeps 1", cfg.Replicas)},
+		{cfg.MaxAge < time.Second, fmt.Sprintf("stream: a maximum age of %v, want at least 1s", cfg.MaxAge)},
+		{cfg.MaxBytes < 0, fmt.Sprintf("stream: at most %d bytes, want 0 or more", cfg.MaxBytes)},
+		{cfg.SyncInterval < 0, fmt.Sprintf("stream: a sync interval of %v, want 0 or more", cfg.SyncInterval)},
+	} {
+		if c.wrong {
+			errs = append(errs, errors.New(c.text))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (l *Log) open(ctx context.Context) error {
+	var err error
+	if l.inst, err = newInstruments(l.cfg.Meter); err != nil {
+		return err
+	}
+	if l.cfg.URL == "" {
+		if l.server, err = startEmbedded(l.cfg); err != nil {
+			return err
+		}
+	}
+	if l.nc, err = l.connect("reprise " + l.cfg.Node); err != nil {
+		return err
+	}
+	if l.appends, err = l.connect("reprise "+l.cfg.Node+" appends", nats.ReconnectBufSize(-1)); err != nil {
+		return err
+	}
+	if l.js, err = jetstream.New(l.nc); err != nil {
+		return fmt.Errorf("stream: %w", err)
+	}
+	if l.direct, err = newDirect(l.nc); err != nil {
+		return fmt.Errorf("stream: %w", err)
+	}
+	if err := l.define(ctx); err != nil {
+		return err
+	}
+	watch, stop := context.WithCancel(context.Background())
+	l.stop = stop
+	l.reached.Store(time.Now().UnixNano())
+	l.watching.Go(func() { l.watch(watch) })
+	return nil
+}
+
+func (l *Log) connect(name string, more ...nats.Option) (*nats.Conn, error) {
+	opts := append([]nats.Option{
+		nats.Name(name),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(100 * time.Millisecond),
+		nats.ReconnectJitter(200*time.Millisecond, 500*time.Millisecond),
+		nats.PingInterval(5 * time.Second),
+		nats.MaxPingsOutstanding(2),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				l.logger.Warn("nats disconnected", "err", err)
+			}
+		}),
+		nats.ReconnectHandler(func(c *nats.Conn) { l.logger.Info("nats reconnected", "url", c.ConnectedUrlRedacted()) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			l.logger.Warn("nats reported an error", "err", err)
+		}),
+	}, more...)
+	url := l.cfg.URL
+	if l.server != nil {
+		opts = append(opts, nats.InProcessServer(l.server.ns))
+	} else if l.cfg.Creds != "" {
+		opts = append(opts, nats.UserCredentials(l.cfg.Creds))
+	}
+	nc, err := nats.Connect(url, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("stream: connect to nats: %w", err)
+	}
+	return nc, nil
+}
+
+// watch asks the server for a sign of life every two seconds, so that
+// Unreachable knows.
+func (l *Log) watch(ctx context.Context) {
+	tick := time.NewTicker(2 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		ask, cancel := context.WithTimeout(ctx, 2*time.Second)
+		if _, err := l.info(ask, 0); err == nil {
+			l.reached.Store(time.Now().UnixNano())
+		}
+		cancel()
+	}
+}
+
+// Unreachable says for how long the log has not answered, zero while it does.
+func (l *Log) Unreachable() time.Duration {
+	if d := time.Since(time.Unix(0, l.reached.Load())); d > 5*time.Second {
+		return d
+	}
+	return 0
+}
+
+// Close ends the log's connections and, where it is embedded, its server.
+// Writers and followers must have ended before. It is harmless to call twice.
+func (l *Log) Close() error {
+	if l.stop != nil {
+		l.stop()
+		l.watching.Wait()
+	}
+	for _, nc := range []*nats.Conn{l.appends, l.nc} {
+		if nc != nil {
+			nc.Close()
+		}
+	}
+	if l.server != nil {
+		l.server.stop()
+		l.server = nil
+	}
+	return nil
+}
+
+// Shards is the number of shards.
+func (l *Log) Shards() int { return len(l.shards) }
+
+// Shard is the shard, from 0, that holds user's events.
+func (l *Log) Shard(user string) int { return shardOf(user, len(l.shards)) }
+
+// ClientURL is where the embedded server listens, "" when it does not.
+func (l *Log) ClientURL() string {
+	if l.server == nil || l.cfg.Listen == "" {
+		return ""
+	}
+	return l.server.ns.ClientURL()
+}
+
+// retry waits before the n-th repetition (from 0) of something that failed,
+// between 10 ms and a second, or until ctx ends, which it reports as false.
+func retry(ctx context.Context, n int) bool {
+	t := time.NewTimer(min(10*time.Millisecond<<min(n, 7), time.Second))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

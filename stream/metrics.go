@@ -1,0 +1,36 @@
+package stream
+
+import (
+	"errors"
+
+	"go.opentelemetry.io/otel/metric"
+)
+
+// instruments are the log's own figures. None has a label.
+type instruments struct {
+	appendLatency metric.Float64Histogram
+	duplicates    metric.Int64Counter
+	conflicts     metric.Int64Counter
+	resyncs       metric.Int64Counter
+	remade        metric.Int64Counter
+	staleReads    metric.Int64Counter
+}
+
+func newInstruments(m metric.Meter) (instruments, error) {
+	var in instruments
+	var errs [6]error
+	in.appendLatency, errs[0] = m.Float64Histogram("reprise.append.latency", metric.WithUnit("s"),
+		metric.WithDescription("From handing an event to the log to its acknowledgement, sampled once per pipeline."),
+		metric.WithExplicitBucketBoundaries(.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10))
+	in.duplicates, errs[1] = m.Int64Counter("reprise.append.duplicates",
+		metric.WithDescription("Events that were in the log already and were not stored again."))
+	in.conflicts, errs[2] = m.Int64Counter("reprise.append.conflicts",
+		metric.WithDescription("Events that came under a known id with other bytes, and were stored under an id of their own."))
+	in.resyncs, errs[3] = m.Int64Counter("reprise.append.resyncs",
+		metric.WithDescription("Times a writer had to ask the leader how far its appends were stored."))
+	in.remade, errs[4] = m.Int64Counter("reprise.follow.remade",
+		metric.WithDescription("Times a shard's consumer was made anew."))
+	in.staleReads, errs[5] = m.Int64Counter("reprise.read.stale",
+		metric.WithDescription("Reads that a lagging replica answered and that were repeated."))
+	return in, errors.Join(errs[:]...)
+}

@@ -1,0 +1,106 @@
+package stream
+
+import (
+	"fmt"
+	"hash/fnv"
+	"strconv"
+	"strings"
+)
+
+// Streams, subjects and buckets. Nothing outside this file spells one.
+const (
+	announcementsStream  = "REPRISE_ANNOUNCEMENTS"
+	announcementsSubject = "reprise.all"
+	deadStream           = "REPRISE_DEAD"
+	deadSubject          = "reprise.dead."
+	outboxStream         = "REPRISE_OUTBOX"
+	outboxSubjects       = "reprise.out.*.*"
+
+	checkpointsBucket = "REPRISE_CHECKPOINTS"
+	cursorsBucket     = "REPRISE_CURSORS"
+	stateBucket       = "REPRISE_STATE"
+	presenceBucket    = "REPRISE_PRESENCE"
+	leasesBucket      = "REPRISE_LEASES"
+
+	// markerToken stands where a user stands in an event's subject.
+	markerToken = "_"
+)
+
+// Headers of records. nats.Header is case-sensitive, so these spellings are
+// the contract.
+const (
+	headerFormat      = "Reprise-Format"
+	headerWriter      = "Reprise-Writer"
+	headerHlc         = "Reprise-Hlc"
+	headerDevice      = "Reprise-Device"
+	headerExpires     = "Reprise-Expires"
+	headerTimetoken   = "Reprise-Timetoken"
+	headerTraceparent = "traceparent"
+	headerTracestate  = "tracestate"
+	headerGapFrom     = "Reprise-Gap-From"
+	headerGapTo       = "Reprise-Gap-To"
+	headerGapUser     = "Reprise-Gap-User"
+	// headerPrevious stands on the first marker of a take-over: the last stamp
+	// that the log held then. No record's stamp lies between it and the marker's.
+	headerPrevious = "Reprise-Previous"
+
+	headerReason    = "Reprise-Reason"
+	headerDetail    = "Reprise-Detail"
+	headerChannel   = "Reprise-Channel"
+	headerPublisher = "Reprise-Publisher"
+	headerCut       = "Reprise-Cut"
+
+	headerMsgID       = "Nats-Msg-Id"
+	headerExpectedSeq = "Nats-Expected-Last-Sequence"
+	headerBatchID     = "Nats-Batch-Id"
+	headerBatchSeq    = "Nats-Batch-Sequence"
+	headerBatchCommit = "Nats-Batch-Commit"
+	headerSequence    = "Nats-Sequence"
+	headerSubject     = "Nats-Subject"
+	headerNumPending  = "Nats-Num-Pending"
+	headerUpTo        = "Nats-UpTo-Sequence"
+	headerStatus      = "Status"
+)
+
+const formatVersion = "1"
+
+func eventsStream(shard int) string { return "REPRISE_EVENTS_" + strconv.Itoa(shard) }
+
+func eventsPrefix(shard int) string { return "reprise.ev." + strconv.Itoa(shard) + "." }
+
+func subjectOf(shard int, user string) string { return eventsPrefix(shard) + user }
+
+// userOf is the last token of an event's subject.
+func userOf(subject string) string { return subject[strings.LastIndexByte(subject, '.')+1:] }
+
+// shardOf spreads users: FNV-1a, 32 bits, of the 36 characters.
+func shardOf(user string, shards int) int {
+	h := fnv.New32a()
+	h.Write([]byte(user))
+	return int(h.Sum32() % uint32(shards))
+}
+
+// SafeName makes name usable in a consumer's name and a key: what is not a
+// letter, a digit or '-' becomes '-', and it is cut at 64 characters. An empty
+// name becomes "node".
+func SafeName(name string) string {
+	safe := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-':
+			return r
+		}
+		return '-'
+	}, name)
+	if safe == "" {
+		return "node"
+	}
+	return safe[:min(len(safe), 64)]
+}
+
+// validUser says whether user can be the last token of a subject.
+func validUser(user string) error {
+	if len(user) != 36 || strings.ContainsAny(user, ".*> \t\r\n") {
+		return fmt.Errorf("stream: user %q is not a UUID", user)
+	}
+	return nil
+}

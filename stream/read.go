@@ -1,0 +1,174 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	// readBatch and readBytes bound one chunk of a replay.
+	readBatch = 500
+	readBytes = 1 << 20
+	// probeMost is how many users one probe asks for; the server answers at
+	// most 1,024 subjects, and the marker is one of them.
+	probeMost = 1000
+)
+
+// Chunk is a stretch of one user's log.
+type Chunk struct {
+	// Records are the user's events, oldest first.
+	Records []Record
+	// Next is up to where the user's log has been read.
+	Next Position
+}
+
+// head is the newest event of a user as one replica knows it.
+type head struct {
+	at   Position // zero: none
+	upTo uint64   // last sequence of that replica
+}
+
+// Read returns the events of user after `after` and at or before upTo, oldest
+// first: at most 500, about 1 MiB. Next equals upTo when there are no more
+// and otherwise is where to go on. upTo must be a position that Follow handed
+// out.
+//
+// An answer is taken only from a replica that has everything up to upTo, and
+// only if it holds the newest event that this replica knows of.
+//
+// With ErrTrimmed the Chunk is valid, but retention may have removed events
+// after `after` that are not in it.
+func (l *Log) Read(ctx context.Context, user string, after, upTo Position) (Chunk, error) {
+	s := l.shards[l.Shard(user)]
+	if after.Hlc >= upTo.Hlc {
+		return Chunk{Next: upTo}, nil
+	}
+	for n := 0; ; n++ {
+		chunk, from, err := l.tryRead(ctx, s, user, after, upTo)
+		if err == nil {
+			return chunk, l.trimmed(ctx, s, after, from)
+		}
+		if !errors.Is(err, errStale) || n == 20 {
+			return Chunk{}, fmt.Errorf("stream: read user %s after %s: %w", user, after.Hlc, err)
+		}
+		l.inst.staleReads.Add(ctx, 1)
+		if !retry(ctx, n) {
+			return Chunk{}, ctx.Err()
+		}
+	}
+}
+
+// errStale says that a replica answered that lags behind.
+var errStale = errors.New("the replica that answered lags behind")
+
+// tryRead reads one chunk. from is the first sequence that was asked for, 0
+// when the log was not read.
+func (l *Log) tryRead(ctx context.Context, s *shard, user string, after, upTo Position) (chunk Chunk, from uint64, err error) {
+	newest, err := s.probes.do(ctx, user)
+	switch {
+	case err != nil:
+		return Chunk{}, 0, err
+	case newest.upTo < upTo.Seq:
+		return Chunk{}, 0, errStale
+	case newest.at.Hlc <= after.Hlc:
+		return Chunk{Next: upTo}, 0, nil // most devices missed nothing
+	}
+	if from = after.Seq + 1; after.Seq == 0 {
+		if from, err = l.locate(ctx, s, after.Hlc); err != nil {
+			return Chunk{}, 0, err
+		}
+	}
+	last, past := Position{}, false
+	found, err := l.direct.get(ctx, s.stream, msgGet{Seq: from, NextFor: subjectOf(s.n, user), Batch: readBatch, MaxBytes: readBytes}, readBatch, func(m *nats.Msg) error {
+		r := Record{Position: Position{Seq: number(m.Header, headerSequence)}}
+		if err := parseRecord(&r, header(m.Header, headerSubject), m.Header, m.Data); err != nil {
+			return fmt.Errorf("record %d: %w", r.Seq, err)
+		}
+		last = r.Position
+		switch {
+		case r.Seq > upTo.Seq:
+			past = true
+		case r.Hlc > after.Hlc:
+			chunk.Records = append(chunk.Records, r)
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, errNoMessage):
+		// Nothing at or after from: retention took it, or this replica lags.
+		if newest.at.Seq >= from {
+			state, ierr := l.info(ctx, s.n)
+			if ierr != nil || newest.at.Seq >= state.First {
+				return Chunk{}, 0, errors.Join(errStale, ierr)
+			}
+		}
+		past = true
+	case err != nil:
+		return Chunk{}, 0, err
+	case !past && found.pending == 0 && last.Seq < newest.at.Seq:
+		return Chunk{}, 0, errStale
+	}
+	chunk.Next = last
+	if past || found.pending == 0 {
+		chunk.Next = upTo
+	}
+	return chunk, from, nil
+}
+
+// probe asks one replica for the newest event of each user. The marker's
+// subject is asked for too: it always exists, so that the answer has a
+// position even if no user has an event.
+func (l *Log) probe(ctx context.Context, s *shard, users []string) (map[string]head, error) {
+	subjects := make([]string, 0, len(users)+1)
+	for _, u := range users {
+		subjects = append(subjects, subjectOf(s.n, u))
+	}
+	subjects = append(subjects, subjectOf(s.n, markerToken))
+	heads := make(map[string]head, len(users))
+	found, err := l.direct.get(ctx, s.stream, msgGet{MultiLast: subjects}, len(subjects), func(m *nats.Msg) error {
+		r := Record{Position: Position{Seq: number(m.Header, headerSequence)}}
+		subject := header(m.Header, headerSubject)
+		if err := parseRecord(&r, subject, m.Header, nil); err != nil {
+			return fmt.Errorf("record %d: %w", r.Seq, err)
+		}
+		heads[userOf(subject)] = head{at: r.Position}
+		return nil
+	})
+	if errors.Is(err, errNoMessage) {
+		// Not even a marker: everything has expired, or this replica is empty.
+		// The leader knows.
+		state, ierr := l.info(ctx, s.n)
+		if ierr != nil {
+			return nil, ierr
+		}
+		if state.Messages > 0 {
+			return nil, errStale
+		}
+		found.upTo = state.Last
+	} else if err != nil {
+		return nil, err
+	}
+	for _, u := range users {
+		heads[u] = head{at: heads[u].at, upTo: found.upTo}
+	}
+	return heads, nil
+}
+
+// trimmed is ErrTrimmed if the leader, asked after the chunk was read, has no
+// longer every record from `from` on that could have been in it.
+func (l *Log) trimmed(ctx context.Context, s *shard, after Position, from uint64) error {
+	if from == 0 {
+		return nil // nothing was missed, so nothing was read
+	}
+	h, err := s.firsts.do(ctx, struct{}{})
+	if err != nil {
+		return fmt.Errorf("stream: %s: %w", s.stream, err)
+	}
+	if h.first.Seq <= max(from, after.Seq+1) || h.first.Hlc <= after.Hlc {
+		return nil
+	}
+	return ErrTrimmed
+}

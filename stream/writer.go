@@ -1,0 +1,500 @@
+package stream
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"reprise/hlc"
+)
+
+const (
+	// window is how many appends may be in flight: W of the fence. Raising it
+	// on a log that has writers of an older build breaks their fence.
+	window = 256
+	// appendTimeout is how long an append may go without an answer before the
+	// leader is asked how far things got. The server has no such limit.
+	appendTimeout = 5 * time.Second
+	// markerEvery is how long a shard may be idle before its writer writes a
+	// marker, so that cursors and the retention horizon move on.
+	markerEvery = 30 * time.Second
+	// maxFrame bounds a frame, well under the server's largest payload.
+	maxFrame = 512 << 10
+)
+
+// Writer appends to one shard: the only one to do so at a time. It keeps at
+// most 256 appends in flight, each expecting the sequence before its own, so
+// that the log's order is the order of Append, or nothing is stored (go-back-N).
+// When an answer is not the expected one, the writer asks the leader what the
+// last record is, takes everything of its own up to that stamp as stored, and
+// sends the rest again with the same bytes and stamps.
+//
+// A Writer is safe for concurrent use.
+type Writer struct {
+	// static after construction
+	log   *Log
+	nc    *nats.Conn
+	shard int
+	lease *lease
+	epoch string
+	clock hlc.Clock
+	ops   chan op        // sent to by callers, never closed
+	acks  chan *nats.Msg // sent to by nats.go, never closed
+	inbox string         // prefix of reply subjects
+	stop  chan struct{}  // closed by fail: run and renew end
+	done  chan struct{}  // closed when run and renew have returned
+
+	// owned by run (before start: by takeOver)
+	flying  []flying // oldest first
+	token   uint64   // of the next send
+	head    uint64   // sequence that the newest flying append will get
+	known   known
+	waiters []waiter
+	taken   uint64 // appends accepted
+	stored  uint64 // appends that are in the log
+	stalls  int    // resyncs since something was stored
+	msg     *nats.Msg
+	active  time.Time // last append
+
+	// guarded by mu
+	mu      sync.Mutex
+	err     error    // why the writer ended
+	last    Position // newest stored record
+	ckpt    checkpointRecord
+	ckptRev uint64
+	stats   WriterStats
+}
+
+// op is one request to run: an append, or a wait for everything before it.
+type op struct {
+	ev     Event
+	marker bool
+	gap    Gap
+	flush  chan<- struct{} // closed by run; nil for an append
+}
+
+// flying is an append that is not known to be stored.
+type flying struct {
+	ev     Event
+	marker bool
+	gap    Gap
+	stamp  hlc.Timestamp
+	token  uint64
+	sent   time.Time
+	state  flyingState
+	seq    uint64 // that the server named
+}
+
+type flyingState uint8
+
+const (
+	inFlight flyingState = iota
+	isStored
+	isDuplicate // the server had its id already, at seq
+)
+
+// waiter is released when stored reaches at.
+type waiter struct {
+	at   uint64
+	done chan<- struct{}
+}
+
+// WriterStats counts over a writer's life.
+type WriterStats struct {
+	Appended   uint64 // events stored
+	Duplicates uint64 // events dropped because they are in the log
+	Conflicts  uint64 // events that came under a known id with other bytes
+	Resyncs    uint64 // times the leader had to be asked
+	Last       Position
+}
+
+func newWriter(l *Log, shard int, le *lease) *Writer {
+	return &Writer{
+		log: l, nc: l.appends, shard: shard, lease: le,
+		epoch: strconv.FormatUint(le.epoch, 10),
+		clock: hlc.Clock{Wall: l.cfg.Wall},
+		ops:   make(chan op), acks: make(chan *nats.Msg, 4*window),
+		inbox: nats.NewInbox() + ".",
+		stop:  make(chan struct{}), done: make(chan struct{}),
+		known: newKnown(),
+		msg:   &nats.Msg{Header: make(nats.Header)},
+	}
+}
+
+// start begins writing; takeOver has succeeded.
+func (w *Writer) start() {
+	w.active = time.Now()
+	ctx, cancel := context.WithCancel(context.Background())
+	var both sync.WaitGroup
+	both.Go(func() { w.run(ctx) })
+	both.Go(func() { w.renew(ctx) })
+	go func() {
+		<-w.stop
+		cancel()
+		both.Wait()
+		close(w.done)
+	}()
+}
+
+// Shard is the shard that w writes.
+func (w *Writer) Shard() int { return w.shard }
+
+// Done is closed when the writer has ended: closed or deposed, see Err.
+func (w *Writer) Done() <-chan struct{} { return w.done }
+
+// Err is nil while the writer works, ErrDeposed or ErrClosed afterwards.
+func (w *Writer) Err() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
+}
+
+// fail ends the writer; the first error stays.
+func (w *Writer) fail(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		w.err = err
+		close(w.stop)
+	}
+}
+
+// Stats counts over the writer's life.
+func (w *Writer) Stats() WriterStats {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.stats
+	s.Last = w.last
+	return s
+}
+
+// Append stamps ev and sends it. It returns when ev is in flight, which may be
+// before it is stored (see Flush), and blocks while 256 are. An event whose ID
+// and bytes are in the log already is dropped; one whose ID comes with other
+// bytes is stored under the ID with ":1", ":2" … behind it. Errors: ErrDeposed,
+// ErrClosed, ctx's.
+func (w *Writer) Append(ctx context.Context, ev Event) error {
+	if err := validUser(ev.User); err != nil {
+		return err
+	}
+	if ev.ID == "" || ev.StampAt < 0 || ev.StampAt+16 > len(ev.Frame) || len(ev.Frame) > maxFrame {
+		return fmt.Errorf("stream: append user %s: id %q, stamp at %d of %d bytes: not an event", ev.User, ev.ID, ev.StampAt, len(ev.Frame))
+	}
+	return w.do(ctx, op{ev: ev})
+}
+
+// Gap notes a gap in the log. It is stored when Gap returns nil.
+func (w *Writer) Gap(ctx context.Context, g Gap) error {
+	if err := w.do(ctx, op{marker: true, gap: g}); err != nil {
+		return err
+	}
+	return w.Flush(ctx)
+}
+
+// Flush waits until everything appended before the call is stored. Errors:
+// ErrDeposed, ErrClosed, ctx's.
+func (w *Writer) Flush(ctx context.Context) error {
+	done := make(chan struct{})
+	if err := w.do(ctx, op{flush: done}); err != nil {
+		return err
+	}
+	select {
+	case <-done:
+		return nil
+	case <-w.stop:
+		return w.Err()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (w *Writer) do(ctx context.Context, o op) error {
+	select {
+	case w.ops <- o:
+		return nil
+	case <-w.stop:
+		return w.Err()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close flushes until ctx ends, gives the lease back and ends the writer. It
+// returns what the flush returned.
+func (w *Writer) Close(ctx context.Context) error {
+	err := w.Flush(ctx)
+	deposed := w.Err() != nil
+	w.fail(ErrClosed)
+	<-w.done
+	if !deposed {
+		if rerr := w.lease.release(ctx); rerr != nil && !errors.Is(rerr, errLeaseLost) {
+			w.log.logger.Warn("lease not given back, the next writer waits for it", "shard", w.shard, "err", rerr)
+		}
+	}
+	return err
+}
+
+// renew keeps the lease, and its ceiling above the stamps, until the writer ends.
+func (w *Writer) renew(ctx context.Context) {
+	tick := time.NewTicker(leaseRenew)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := w.raise(ctx); errors.Is(err, errLeaseLost) {
+			w.log.logger.Warn("lease lost", "shard", w.shard, "epoch", w.lease.epoch)
+			w.fail(ErrDeposed)
+			return
+		}
+	}
+}
+
+// raise renews the lease with a ceiling some seconds above the newest stamp.
+func (w *Writer) raise(ctx context.Context) error {
+	newest := max(w.clock.Last(), hlc.New(w.log.cfg.Wall().UnixMilli(), 0))
+	return w.lease.raise(ctx, hlc.New(newest.Millis()+ceilingAhead.Milliseconds(), 0))
+}
+
+// run owns the pipeline. It ends with the writer.
+func (w *Writer) run(ctx context.Context) {
+	sub, err := w.nc.ChanSubscribe(w.inbox+"*", w.acks)
+	if err != nil {
+		w.fail(wrap("append", err))
+		return
+	}
+	defer sub.Unsubscribe()
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		ops := w.ops
+		if len(w.flying) == window {
+			ops = nil // blocks Append until something is stored
+		}
+		select {
+		case <-ctx.Done():
+		case o := <-ops:
+			w.accept(ctx, o)
+		case m := <-w.acks:
+			w.answer(ctx, m)
+		case <-tick.C:
+			w.idle(ctx)
+		}
+	}
+}
+
+// accept takes one request.
+func (w *Writer) accept(ctx context.Context, o op) {
+	if o.flush != nil {
+		w.waiters = append(w.waiters, waiter{at: w.taken, done: o.flush})
+		w.release()
+		return
+	}
+	f := flying{ev: o.ev, marker: o.marker, gap: o.gap}
+	if !o.marker {
+		id, fresh := w.known.admit(o.ev)
+		if !fresh {
+			w.count(func(s *WriterStats) { s.Duplicates++ })
+			w.log.inst.duplicates.Add(ctx, 1)
+			return
+		}
+		if id != o.ev.ID {
+			w.conflict(ctx, &f, id)
+		}
+	}
+	f.stamp = w.clock.Now()
+	for n := 0; !w.lease.covers(f.stamp); n++ { // the clock has jumped ahead
+		if err := w.raise(ctx); errors.Is(err, errLeaseLost) {
+			w.fail(ErrDeposed)
+			return
+		} else if err != nil && !retry(ctx, n) {
+			return
+		}
+	}
+	if !f.marker {
+		f.stamp.AppendTo(f.ev.Frame[f.ev.StampAt:f.ev.StampAt])
+	}
+	w.taken++
+	w.active = time.Now()
+	f.sent = w.active
+	w.flying = append(w.flying, f)
+	w.send(&w.flying[len(w.flying)-1])
+}
+
+// conflict gives f the id under which other bytes of a known id are stored.
+func (w *Writer) conflict(ctx context.Context, f *flying, id string) {
+	w.log.logger.Warn("one id came with different bytes", "shard", w.shard, "id", f.ev.ID, "stored_as", id)
+	f.ev.ID = id
+	w.count(func(s *WriterStats) { s.Conflicts++ })
+	w.log.inst.conflicts.Add(ctx, 1)
+}
+
+func (w *Writer) count(fn func(*WriterStats)) {
+	w.mu.Lock()
+	fn(&w.stats)
+	w.mu.Unlock()
+}
+
+// send publishes f to follow the newest flying append. An error needs no
+// handling here: without an answer the timeout finds it.
+func (w *Writer) send(f *flying) {
+	f.token = w.token
+	w.token++
+	h := w.msg.Header
+	clear(h)
+	h[headerFormat] = []string{formatVersion}
+	h[headerWriter] = []string{w.epoch}
+	h[headerHlc] = []string{f.stamp.String()}
+	h[headerExpectedSeq] = []string{strconv.FormatUint(w.head, 10)}
+	w.head++
+	if f.marker {
+		w.msg.Subject, w.msg.Data = subjectOf(w.shard, markerToken), nil
+		h[headerMsgID] = []string{"marker:" + f.stamp.String()}
+		if f.gap != (Gap{}) {
+			h[headerGapFrom] = []string{f.gap.From.String()}
+			h[headerGapTo] = []string{f.gap.To.String()}
+			set(h, headerGapUser, f.gap.User)
+		}
+	} else {
+		w.msg.Subject, w.msg.Data = subjectOf(w.shard, f.ev.User), f.ev.Frame
+		h[headerMsgID] = []string{f.ev.ID}
+		set(h, headerDevice, f.ev.Device)
+		set(h, headerTimetoken, f.ev.Timetoken)
+		set(h, headerTraceparent, f.ev.Traceparent)
+		set(h, headerTracestate, f.ev.Tracestate)
+		if f.ev.Expires != 0 {
+			h[headerExpires] = []string{strconv.FormatInt(f.ev.Expires, 10)}
+		}
+	}
+	w.msg.Reply = w.inbox + strconv.FormatUint(f.token, 10)
+	_ = w.nc.PublishMsg(w.msg)
+}
+
+func set(h nats.Header, key, value string) {
+	if value != "" {
+		h[key] = []string{value}
+	}
+}
+
+// pubAck is the server's answer to an append.
+type pubAck struct {
+	Seq       uint64    `json:"seq"`
+	Duplicate bool      `json:"duplicate"`
+	Error     *apiError `json:"error"`
+}
+
+// parseAck reads the common answer, {"stream":"…","seq":N}, without encoding/json.
+func parseAck(data []byte) (ack pubAck, err error) {
+	if at := bytes.LastIndex(data, []byte(`"seq":`)); at >= 0 && data[len(data)-1] == '}' {
+		digits := bytes.TrimSpace(data[at+6 : len(data)-1])
+		if n, err := strconv.ParseUint(string(digits), 10, 64); err == nil && !bytes.Contains(data, []byte(`"error"`)) {
+			return pubAck{Seq: n}, nil
+		}
+	}
+	return ack, json.Unmarshal(data, &ack)
+}
+
+// answer takes the server's answer to one append.
+func (w *Writer) answer(ctx context.Context, m *nats.Msg) {
+	if trouble := w.note(m); trouble {
+		w.resync(ctx)
+		return
+	}
+	w.settle(ctx)
+}
+
+// note enters an answer into the pipeline. It reports trouble when the answer
+// is not that the append was stored where it was expected.
+func (w *Writer) note(m *nats.Msg) (trouble bool) {
+	token, err := strconv.ParseUint(m.Subject[len(w.inbox):], 10, 64)
+	if err != nil || len(w.flying) == 0 || token < w.flying[0].token {
+		return false // an old copy's answer: resync has settled that append
+	}
+	i := token - w.flying[0].token
+	if i >= uint64(len(w.flying)) || w.flying[i].token != token {
+		return false
+	}
+	f := &w.flying[i]
+	ack, err := parseAck(m.Data)
+	switch {
+	case err != nil, ack.Error != nil:
+		return true // no responders come here too: an empty body is no JSON
+	case ack.Duplicate:
+		f.state, f.seq = isDuplicate, ack.Seq
+		return true
+	}
+	f.state, f.seq = isStored, ack.Seq
+	return false
+}
+
+// settle takes stored appends off the pipeline's old end.
+func (w *Writer) settle(ctx context.Context) {
+	n := 0
+	for n < len(w.flying) && w.flying[n].state != inFlight {
+		n++
+	}
+	w.drop(ctx, n)
+}
+
+// drop takes the n oldest appends off: they are in the log.
+func (w *Writer) drop(ctx context.Context, n int) {
+	if n == 0 {
+		return
+	}
+	w.mu.Lock()
+	for i := range w.flying[:n] {
+		f := &w.flying[i]
+		switch {
+		case f.state == isDuplicate:
+			w.stats.Duplicates++
+		case !f.marker:
+			w.stats.Appended++
+		}
+		if f.state == isStored {
+			w.last = Position{Seq: f.seq, Hlc: f.stamp}
+		}
+	}
+	w.mu.Unlock()
+	w.log.inst.appendLatency.Record(ctx, time.Since(w.flying[0].sent).Seconds())
+	rest := copy(w.flying, w.flying[n:])
+	clear(w.flying[rest:]) // let go of the frames
+	w.flying = w.flying[:rest]
+	w.stored += uint64(n)
+	w.stalls = 0
+	w.release()
+}
+
+// release wakes who waits for what is stored by now.
+func (w *Writer) release() {
+	keep := w.waiters[:0]
+	for _, x := range w.waiters {
+		if x.at <= w.stored {
+			close(x.done)
+		} else {
+			keep = append(keep, x)
+		}
+	}
+	clear(w.waiters[len(keep):])
+	w.waiters = keep
+}
+
+// idle looks for appends without an answer, and for a shard without appends.
+func (w *Writer) idle(ctx context.Context) {
+	switch {
+	case len(w.flying) > 0:
+		if time.Since(w.flying[0].sent) > appendTimeout {
+			w.resync(ctx)
+		}
+	case time.Since(w.active) >= markerEvery:
+		w.accept(ctx, op{marker: true})
+	}
+}
