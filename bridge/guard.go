@@ -1,0 +1,259 @@
+package bridge
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	maxReply    = 16 << 20 // bytes of a subscribe reply; 100 payloads of 32 KiB are a fifth of it
+	maxWait     = 5 * time.Minute
+	backoffCap  = 30 * time.Second
+	backoffBase = 100 * time.Millisecond
+)
+
+// guard is the transport under the SDK's subscribe client, and where events
+// are taken from. The SDK decides when to poll and signs the request; guard
+// reads the reply raw, has it stored, remembers the cursor, and only then
+// answers with the cursor and no messages. Whatever goes wrong, the SDK sees a
+// good reply with the old cursor and polls again: its own handling of errors
+// ends the subscription, or moves it to "now", without a word.
+type guard struct {
+	// Static after construction.
+	base  http.RoundTripper
+	store func(page) error // has p stored and next saved; called by one poll at a time
+	polls *pulse
+	// renew is called before every poll and, with refused set, after each 403.
+	renew func(refused bool)
+	// timeout bounds one poll, the reading of its body included.
+	timeout time.Duration
+
+	// slot holds one token for the poll that is being carried out. It is never
+	// closed; whoever has put the token in owns the two fields below.
+	slot  chan struct{}
+	at    cursor // in memory what store has saved last
+	fails int    // failures since the last good poll
+
+	begun     chan struct{} // closed by the first call
+	beginOnce sync.Once
+
+	mu      sync.Mutex              // guards what follows
+	stopped bool                    // no poll is begun any more
+	cancel  context.CancelCauseFunc // ends the newest poll
+	calls   int                     // polls the SDK has in here
+	left    time.Time               // when calls became 0 last
+}
+
+func newGuard(base http.RoundTripper, at cursor, timeout time.Duration, polls *pulse) *guard {
+	return &guard{base: base, at: at, timeout: timeout, polls: polls, renew: func(bool) {},
+		slot: make(chan struct{}, 1), begun: make(chan struct{}), left: time.Now()}
+}
+
+// errSuperseded ends a poll in favour of a newer one.
+var errSuperseded = errors.New("superseded by a newer poll")
+
+// RoundTrip implements [http.RoundTripper]. Its only error is
+// context.Canceled: "context canceled" is the one text that ends the SDK's
+// loop without side effects.
+func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Body != nil {
+		req.Body.Close()
+	}
+	ctx, cancel := context.WithCancelCause(req.Context())
+	defer cancel(nil)
+	if !g.enter(cancel) {
+		return nil, context.Canceled
+	}
+	defer g.leave()
+	select {
+	case g.slot <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Canceled
+	}
+	defer func() { <-g.slot }()
+	if ctx.Err() != nil {
+		return nil, context.Canceled
+	}
+	g.renew(false)
+	if req.URL.Query().Get("tt") != g.at.timetoken {
+		return g.answer(req), nil // a handshake, or a cursor that is not ours
+	}
+	if err := g.poll(ctx, req); err != nil && !g.wait(ctx, err) {
+		return nil, context.Canceled
+	}
+	return g.answer(req), nil
+}
+
+// poll carries out one poll. The cursor has moved if and only if err is nil.
+func (g *guard) poll(ctx context.Context, req *http.Request) error {
+	p, err := g.fetch(ctx, req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return &pollError{result: pollSuperseded}
+		}
+		g.polls.failed(time.Now())
+		return err
+	}
+	g.polls.good(time.Now())
+	if err := g.store(p); err != nil {
+		return &pollError{result: pollStore, class: err.Error()}
+	}
+	stalled := p.next == g.at
+	g.at = p.next
+	if stalled && len(p.messages) > 0 {
+		// The same messages would come again at once.
+		return &pollError{result: pollStalled}
+	}
+	g.fails = 0
+	g.polls.count(pollOK, "")
+	return nil
+}
+
+// fetch sends the SDK's request and reads the reply.
+func (g *guard) fetch(ctx context.Context, req *http.Request) (page, error) {
+	ctx, cancel := context.WithTimeout(ctx, g.timeout)
+	defer cancel()
+	resp, err := g.base.RoundTrip(g.outgoing(ctx, req))
+	if err != nil {
+		return page{}, networkError(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
+	switch {
+	case resp.StatusCode != http.StatusOK:
+		return page{}, statusError(resp)
+	case err != nil:
+		return page{}, networkError(err)
+	case len(body) > maxReply:
+		return page{}, &pollError{result: pollBadReply, class: "subscribe reply: more than 16 MiB"}
+	}
+	p, err := parsePage(body)
+	if err != nil {
+		return page{}, &pollError{result: pollBadReply, class: err.Error()}
+	}
+	return p, nil
+}
+
+// outgoing is the request as it goes to PubNub: unmodified, but that a region
+// that does not fit the SDK's int8 is put back. (Nothing is signed here: a
+// bridge has no secret key.)
+func (g *guard) outgoing(ctx context.Context, req *http.Request) *http.Request {
+	out := req.Clone(ctx)
+	if g.at.region > maxSDKRegion {
+		parts := strings.Split(out.URL.RawQuery, "&")
+		for i, part := range parts {
+			if strings.HasPrefix(part, "tr=") {
+				parts[i] = "tr=" + strconv.Itoa(g.at.region)
+			}
+		}
+		out.URL.RawQuery = strings.Join(parts, "&")
+	}
+	return out
+}
+
+// maxSDKRegion is the greatest region that the SDK's int8 holds. Past it the
+// SDK would forget the cursor.
+const maxSDKRegion = 127
+
+// answer is the reply that the SDK gets. The zero cursor is "0": the SDK then
+// makes a new handshake, with a new token.
+func (g *guard) answer(req *http.Request) *http.Response {
+	timetoken, region := g.at.timetoken, g.at.region
+	if g.at.isZero() {
+		timetoken = "0"
+	}
+	if region > maxSDKRegion {
+		region = 0
+	}
+	body := `{"t":{"t":"` + timetoken + `","r":` + strconv.Itoa(region) + `},"m":[]}`
+	return &http.Response{
+		Status: "200 OK", StatusCode: http.StatusOK,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header:        http.Header{"Content-Type": {"application/json"}},
+		ContentLength: int64(len(body)),
+		Body:          io.NopCloser(bytes.NewReader([]byte(body))),
+		Request:       req,
+	}
+}
+
+// wait backs off after err, with full jitter, and reports whether the SDK
+// shall be answered: not if the poll was superseded or the guard stopped.
+func (g *guard) wait(ctx context.Context, err error) bool {
+	var p *pollError
+	errors.As(err, &p)
+	g.polls.count(p.result, p.class)
+	base := backoffBase
+	switch p.result {
+	case pollSuperseded:
+		return false
+	case pollForbidden:
+		g.renew(true)
+		base *= 10
+	case pollThrottled:
+		base *= 10
+	}
+	delay := rand.N(min(backoffCap, base<<min(g.fails, 9)))
+	g.fails++
+	timer := time.NewTimer(max(delay, min(p.retryAfter, maxWait)))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// enter lets a poll in, in place of the one before it.
+func (g *guard) enter(cancel context.CancelCauseFunc) bool {
+	g.beginOnce.Do(func() { close(g.begun) })
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.stopped {
+		return false
+	}
+	if g.cancel != nil {
+		g.cancel(errSuperseded)
+	}
+	g.cancel = cancel
+	g.calls++
+	return true
+}
+
+func (g *guard) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.calls--; g.calls == 0 {
+		g.left = time.Now()
+	}
+}
+
+// stop lets no further poll begin and ends the one that waits for a reply.
+// What is being stored goes on: take the slot to wait for that.
+func (g *guard) stop() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.stopped = true
+	if g.cancel != nil {
+		g.cancel(errSuperseded)
+	}
+}
+
+// unasked is for how long the SDK has had no poll in here. It polls again at
+// once after every answer, so more than a moment means that its loop has died.
+func (g *guard) unasked() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.calls > 0 {
+		return 0
+	}
+	return time.Since(g.left)
+}
