@@ -82,12 +82,12 @@ func (c *call) bend() Kind {
 	return c.injected.fault.Kind
 }
 
-// ServeHTTP answers one request. A held subscribe ends without an answer when
-// the request's context does.
+// ServeHTTP answers one request. When the request's context ends while it is
+// held, the connection is cut without an answer, by [http.ErrAbortHandler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	if err != nil {
-		return // the client is gone
+		panic(http.ErrAbortHandler) // the client is gone
 	}
 	c := &call{method: r.Method, query: r.URL.Query(), body: body}
 	c.endpoint, c.parts = route(r.Method, r.URL.EscapedPath(), c.query)
@@ -108,10 +108,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	rep := s.answer(r.Context(), c, len(r.RequestURI))
-	if rep == nil || c.injected.spoils(w, r, true) {
-		return
+	if rep == nil {
+		panic(http.ErrAbortHandler) // no answer; returning would send an empty one
 	}
-	c.injected.write(w, r, rep)
+	if !c.injected.spoils(w, r, true) {
+		c.injected.write(w, r, rep)
+	}
 }
 
 // answer carries the call out and returns what to say; nil if the client left.

@@ -30,7 +30,10 @@ func (i *Injection) spoils(w http.ResponseWriter, r *http.Request, after bool) b
 			conn.Write([]byte("\x00\x01garbage, not HTTP\r\n\r\n")) // the client may be gone
 		})
 	case Hold:
-		return !i.pause(r.Context())
+		if !i.pause(r.Context()) {
+			panic(http.ErrAbortHandler)
+		}
+		return false
 	default:
 		return false
 	}
