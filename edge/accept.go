@@ -1,0 +1,146 @@
+package edge
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/google/uuid"
+)
+
+// subprotocol is the only one that is ever echoed.
+const subprotocol = "reprise.v1"
+
+// ServeHTTP answers a handshake at /ws. It returns when the handshake is over:
+// the connection lives on with one goroutine of its own, and nothing of the
+// request is kept.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	req, refused := s.check(r)
+	if refused == nil {
+		refused = s.accept(w, r, req)
+	}
+	if refused != nil {
+		s.metrics.refused(refused.code)
+		refused.write(w)
+	}
+}
+
+// accept takes the seats, upgrades and starts the connection.
+func (s *Server) accept(w http.ResponseWriter, r *http.Request, req request) *refusal {
+	switch s.registry.reserve(s.cfg.MaxConnections) {
+	case admitsNone:
+		return refuseDraining
+	case admitsNoMore:
+		return refuseFull
+	}
+	sh := s.shardOf(req.user)
+	t := sh.reserve(req.user, req.device, s.cfg.MaxConnectionsPerUser)
+	if t == nil {
+		s.registry.release()
+		return refuseUserFull
+	}
+	c := &conn{
+		server: s, shard: sh, tail: t,
+		id: uuid.NewString(), user: req.user, device: req.device, remote: req.remote,
+		asked: req.since, echo: req.echo,
+		connected: time.Now(),
+		welcomed:  make(chan struct{}),
+		gone:      make(chan struct{}),
+	}
+	c.runs = c.run
+	c.expires.Store(unixMilli(req.expires))
+	hijack := &hijacker{ResponseWriter: w, server: s}
+	ws, err := websocket.Accept(hijack, r, &websocket.AcceptOptions{
+		Subprotocols:       []string{subprotocol},
+		InsecureSkipVerify: true, // the origin has been checked
+		OnPingReceived:     c.pinged,
+		OnPongReceived:     c.ponged,
+	})
+	if err != nil {
+		sh.release(t)
+		s.registry.release()
+		s.cfg.Logger.Debug("handshake failed", "user", req.user, "err", err)
+		return nil // the library has answered
+	}
+	ws.SetReadLimit(-1) // the reader keeps the limit, and says 1009 itself
+	c.ws, c.wire = ws, hijack.wire
+	s.register(c)
+	return nil
+}
+
+// hijacker is what the library upgrades on. Below the library it puts a wire,
+// and around it buffers of the smallest size: frames are read from and written
+// to the wire whole, and an idle connection keeps the buffers.
+type hijacker struct {
+	http.ResponseWriter
+	server *Server
+	wire   *wire
+}
+
+// Sizes of the library's buffers. Reading with a small one costs system calls
+// only for messages of devices, which are few; writing goes past it.
+const (
+	readBuffer  = 128
+	writeBuffer = 16
+)
+
+// Hijack implements [http.Hijacker] for the library.
+func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	nc, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	nc.SetDeadline(time.Time{}) // the handshake's
+	limitSendBuffer(nc)
+	h.wire = &wire{Conn: nc, elapsed: h.server.elapsed, slow: h.server.cfg.SlowTimeout}
+	h.wire.lastRead.Store(int64(h.server.elapsed()))
+	if n := rw.Reader.Buffered(); n > 0 {
+		early, _ := rw.Reader.Peek(n)
+		h.wire.early = bytes.Clone(early)
+	}
+	return h.wire, bufio.NewReadWriter(bufio.NewReaderSize(h.wire, readBuffer), bufio.NewWriterSize(h.wire, writeBuffer)), nil
+}
+
+func limitSendBuffer(nc net.Conn) {
+	if over, ok := nc.(*tls.Conn); ok {
+		nc = over.NetConn()
+	}
+	if tcp, ok := nc.(*net.TCPConn); ok {
+		tcp.SetWriteBuffer(sendBuffer) // without it the device is closed later, that is all
+	}
+}
+
+// register makes c a connection of its user. From here on the connection's end
+// is the reader's.
+func (s *Server) register(c *conn) {
+	if !s.registry.add(c) {
+		// A drain has begun since the handshake was checked.
+		c.shard.release(c.tail)
+		s.registry.release()
+		c.wire.hurry()
+		c.wire.sendLast(appendFrame(nil, opClose, appendClose(nil, codeRestart, "drain")))
+		c.ws.CloseNow()
+		return
+	}
+	replaced, first := c.shard.attach(c)
+	s.metrics.opened()
+	if first {
+		s.users.Add(1)
+	}
+	for _, old := range replaced {
+		old.close(codeReplaced, "replaced by a newer connection")
+	}
+	s.cfg.Logger.Debug("connected", "user", c.user, "device", c.device, "conn", c.id, "remote", c.remote)
+	// The first ping comes early by up to half an interval, so that connections
+	// that were made together are not pinged together for ever.
+	interval := s.cfg.PingInterval
+	c.nextPing = s.elapsed() + interval - time.Duration(rand.Int64N(int64(interval)/2+1))
+	s.wheel.schedule(c, s.elapsed())
+	c.wake()
+	go c.read()
+}

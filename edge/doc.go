@@ -1,0 +1,56 @@
+// Package edge serves the event log to devices over WebSocket.
+//
+// A connection is a cursor on its user's log. There is no queue per connection
+// and no mode for replaying beside one for live events: a connection holds one
+// position, and its writer sends what lies after it, for as long as there is
+// any. What lies after it is found in two places. The newest events of a user
+// are in a tail, shared by all of the user's connections; the floor of a tail
+// is the position after which it holds everything. What is older than the
+// floor is read from the log, in chunks, until the tail is reached. A device
+// that resumes, one that reads slowly and one that is up to date differ in
+// nothing but their position.
+//
+// # How it is used
+//
+// [New] takes a [Config] and starts nothing. [Server.Run] follows the shards of
+// the log, watches over all connections, and returns when its context ends or
+// a drain is over. The Server is the [http.Handler] of /ws; [Server.Admin] is
+// the handler of the operator's routes. [Server.Drain] lets the devices go.
+//
+// # Guarantees
+//
+//   - The hlc of the events that a connection is sent strictly increases. An
+//     event is sent once or, to the device that caused it and for a command
+//     that has expired, not at all.
+//   - After caught_up a device has been sent every event of its user up to the
+//     stamp in it, as far as the welcome said complete.
+//   - When something behind a cursor changes under a connection (a gap, an event
+//     cut by retention before it was sent, a restored backup), the connection is
+//     closed with 4000 instead of being served on.
+//   - An event that is stored once in the log is one slice of bytes in memory,
+//     however many devices it goes to, and is not parsed here.
+//   - Whatever ends a connection, it leaves the registry, and its goroutines end
+//     within two seconds.
+//
+// # Failure modes
+//
+//   - HAZARD: the log is out of reach. Connections stay; what is in tails is
+//     served, what must be read waits and is tried again. No connection is told
+//     caught_up that has not caught up.
+//   - HAZARD: the feed lags. A cursor may then lie ahead of what this edge has
+//     seen; such a connection waits for the feed before it is told caught_up.
+//     `latest` is where the feed is: a device may be sent events that are
+//     slightly older than its connection, never fewer than it asked for.
+//   - HAZARD: a device stops reading. It is held by the socket alone: the writer
+//     waits for the socket, and closes with 4002 when that takes nothing for
+//     Config.SlowTimeout. Its position costs 16 bytes meanwhile.
+//   - HAZARD: the clocks of the log's server and of this process differ. Only the
+//     figures of the broadcast latency suffer.
+//
+// # Concurrency
+//
+// A Server is safe for concurrent use. One goroutine follows each shard, one
+// turns the wheel of heartbeats, one saves acknowledged cursors. Each
+// connection has one goroutine that reads; one that writes exists only while
+// there is something to write.
+package edge

@@ -1,0 +1,107 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"reprise/stream"
+)
+
+// metrics is the edge's instruments, and the counts of /v1/stats. Labels are
+// closed lists: none grows with users.
+type metrics struct {
+	relayed metric.Int64Counter
+	active  metric.Int64UpDownCounter
+	latency metric.Float64Histogram
+	slow    metric.Int64Counter
+	refusal metric.Int64Counter
+
+	closes  labelled
+	bads    labelled
+	resumes labelled
+
+	messages atomic.Int64
+}
+
+// labelled counts by one label whose values are known beforehand.
+type labelled struct {
+	counter metric.Int64Counter
+	options map[string]metric.MeasurementOption
+	counts  map[string]*atomic.Int64
+}
+
+func (l *labelled) add(value string) {
+	if n := l.counts[value]; n != nil {
+		n.Add(1)
+		l.counter.Add(context.Background(), 1, l.options[value])
+	}
+}
+
+// snapshot is the counts that are not 0.
+func (l *labelled) snapshot() map[string]int64 {
+	m := map[string]int64{}
+	for value, n := range l.counts {
+		if n := n.Load(); n != 0 {
+			m[value] = n
+		}
+	}
+	return m
+}
+
+// badFrames is why a frame of a device was not taken.
+var badFrames = []string{"bad_json", "unknown_type", "bad_field", "expired", "read_only", "bad_token", "utf8", "binary", "too_big", "protocol"}
+
+func newMetrics(meter metric.Meter) (*metrics, error) {
+	m := &metrics{}
+	var errs [8]error
+	m.relayed, errs[0] = meter.Int64Counter("reprise.messages.relayed",
+		metric.WithDescription("Event frames written to devices."))
+	m.active, errs[1] = meter.Int64UpDownCounter("reprise.active.connections",
+		metric.WithDescription("WebSocket connections that are open."))
+	m.latency, errs[2] = meter.Float64Histogram("reprise.broadcast.latency", metric.WithUnit("s"),
+		metric.WithDescription("From the log's acknowledgement of an event to its write to a device's socket, live events only."),
+		metric.WithExplicitBucketBoundaries(.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10))
+	m.slow, errs[3] = meter.Int64Counter("reprise.devices.slow",
+		metric.WithDescription("Connections that took no byte for the slow timeout."))
+	m.refusal, errs[4] = meter.Int64Counter("reprise.handshakes.refused",
+		metric.WithDescription("Handshakes that were refused, by the code in the answer."))
+	var codes []string
+	for _, name := range codeNames {
+		codes = append(codes, name)
+	}
+	errs[5] = m.closes.init(meter, "reprise.connections.closed", "Connections that ended, by close code, or by the device or a cut.", "code", codes)
+	errs[6] = m.bads.init(meter, "reprise.frames.bad", "Frames of devices that were not taken, by reason.", "reason", badFrames)
+	errs[7] = m.resumes.init(meter, "reprise.resumes", "Connections welcomed, by whether the replay could be proven complete.", "completeness",
+		[]string{"complete", string(stream.Trimmed), string(stream.FutureCursor), string(stream.StoreReset), string(stream.UpstreamGap)})
+	return m, errors.Join(errs[:]...)
+}
+
+func (l *labelled) init(meter metric.Meter, name, description, label string, values []string) (err error) {
+	l.counter, err = meter.Int64Counter(name, metric.WithDescription(description))
+	l.options = make(map[string]metric.MeasurementOption, len(values))
+	l.counts = make(map[string]*atomic.Int64, len(values))
+	for _, v := range values {
+		l.options[v] = metric.WithAttributeSet(attribute.NewSet(attribute.String(label, v)))
+		l.counts[v] = new(atomic.Int64)
+	}
+	return err
+}
+
+func (m *metrics) bad(reason string) { m.bads.add(reason) }
+func (m *metrics) opened()           { m.active.Add(context.Background(), 1) }
+func (m *metrics) closed(code int)   { m.closes.add(codeNames[code]) }
+func (m *metrics) refused(code string) {
+	m.refusal.Add(context.Background(), 1, metric.WithAttributes(attribute.String("code", code)))
+}
+
+func (m *metrics) resumed(reason stream.Reason) {
+	if reason == stream.Complete {
+		m.resumes.add("complete")
+		return
+	}
+	m.resumes.add(string(reason))
+}
