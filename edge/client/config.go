@@ -1,0 +1,154 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"time"
+
+	"github.com/google/uuid"
+
+	"reprise/hlc"
+)
+
+// Config is what a [Client] is made from.
+type Config struct {
+	// URL is the edge: ws, wss, http or https. A URL without a path gets /ws.
+	// "" is ws://127.0.0.1:8080/ws.
+	URL string
+
+	// User is sent as user_id, for edges without authentication; "" sends none.
+	User string
+
+	// Token returns the JWT for the next connection. It is called before every
+	// connection; an error counts as a failed attempt. Nil sends none.
+	Token func(ctx context.Context) (string, error)
+
+	// Device is the UUID of this device. It must be set.
+	Device string
+
+	// Since is where the first connection begins: a cursor, "earliest",
+	// "latest", or "" for what the server remembers of this device.
+	Since string
+
+	// Echo asks for events that come from this device itself, too.
+	Echo bool
+
+	// MinBackoff and MaxBackoff bound the wait before a new connection; 0 is
+	// 500 ms and 20 s.
+	MinBackoff, MaxBackoff time.Duration
+
+	// PingInterval is how long the link may be silent before a sign of life is
+	// asked for; 0 is 25 s. PingTimeout is how long that may take; 0 is 10 s.
+	PingInterval, PingTimeout time.Duration
+
+	// DialTimeout bounds one attempt, up to the end of the handshake; 0 is 15 s.
+	DialTimeout time.Duration
+
+	// MaxFrame is the largest frame in bytes that is taken; 0 is 8 MiB.
+	MaxFrame int64
+
+	// Dial opens a TCP connection, say from a certain source address. Nil is a
+	// net.Dialer.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+	// TLS is for wss and https; nil is the default.
+	TLS *tls.Config
+
+	// OnFrame is called for every frame, in order, from Run's goroutine, except
+	// for events that are not newer than the cursor. Nil drops them all.
+	OnFrame func(Frame)
+
+	// OnDisconnect is called from Run's goroutine after a connection ended or
+	// could not be made, with the reason and the time until the next attempt.
+	// Nil hears nothing.
+	OnDisconnect func(err error, wait time.Duration)
+
+	// Logger is told of connections and their ends at debug level; nil discards.
+	Logger *slog.Logger
+}
+
+// withDefaults returns c with every zero replaced, and the parsed URL without
+// the query of this device.
+func (c Config) withDefaults() (Config, *url.URL, error) {
+	var errs []error
+	u, err := parseURL(cmp.Or(c.URL, "ws://127.0.0.1:8080/ws"))
+	if err != nil {
+		errs = append(errs, err)
+	}
+	if !isUUID(c.Device) {
+		errs = append(errs, fmt.Errorf("device %q is no lower-case UUID", c.Device))
+	}
+	if c.User != "" && !isUUID(c.User) {
+		errs = append(errs, fmt.Errorf("user %q is no lower-case UUID", c.User))
+	}
+	if c.User == "" && c.Token == nil {
+		errs = append(errs, errors.New("neither a user nor a token"))
+	}
+	switch c.Since {
+	case "", "earliest", "latest":
+	default:
+		if _, err := hlc.Parse(c.Since); err != nil {
+			errs = append(errs, fmt.Errorf("since %q is neither a cursor of 16 lower-case hex digits nor earliest nor latest", c.Since))
+		}
+	}
+	c.MinBackoff = cmp.Or(c.MinBackoff, 500*time.Millisecond)
+	c.MaxBackoff = cmp.Or(c.MaxBackoff, max(20*time.Second, c.MinBackoff))
+	c.PingInterval = cmp.Or(c.PingInterval, 25*time.Second)
+	c.PingTimeout = cmp.Or(c.PingTimeout, 10*time.Second)
+	c.DialTimeout = cmp.Or(c.DialTimeout, 15*time.Second)
+	c.MaxFrame = cmp.Or(c.MaxFrame, 8<<20)
+	if c.MinBackoff < 0 || c.MaxBackoff < c.MinBackoff {
+		errs = append(errs, fmt.Errorf("backoff from %v to %v is no range", c.MinBackoff, c.MaxBackoff))
+	}
+	if c.PingInterval < 0 || c.PingTimeout < 0 || c.DialTimeout < 0 || c.MaxFrame < 0 {
+		errs = append(errs, errors.New("a negative duration or size"))
+	}
+	if c.Dial == nil {
+		c.Dial = new(net.Dialer).DialContext
+	}
+	if c.OnFrame == nil {
+		c.OnFrame = func(Frame) {}
+	}
+	if c.OnDisconnect == nil {
+		c.OnDisconnect = func(error, time.Duration) {}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if len(errs) > 0 {
+		return c, nil, fmt.Errorf("client: config: %w", errors.Join(errs...))
+	}
+	return c, u, nil
+}
+
+// parseURL reads an edge's URL and completes its path.
+func parseURL(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil, errors.New("url: not a URL") // the text may hold credentials
+	}
+	switch u.Scheme {
+	case "ws", "wss", "http", "https":
+	default:
+		return nil, fmt.Errorf("url: scheme %q is none of ws, wss, http, https", u.Scheme)
+	}
+	if u.Host == "" {
+		return nil, errors.New("url: no host")
+	}
+	if u.Path == "" || u.Path == "/" {
+		u.Path = "/ws"
+	}
+	return u, nil
+}
+
+// isUUID tells whether s is a UUID in the only form that the protocol knows.
+func isUUID(s string) bool {
+	id, err := uuid.Parse(s)
+	return err == nil && id.String() == s
+}

@@ -1,0 +1,54 @@
+// Package client is a device: it stays connected to an edge and receives a
+// user's events in order, each once, over any number of connections.
+//
+// It is what `reprise tail` and the end-to-end tests are made of, and the
+// reference for clients in other languages.
+//
+// # How it is used
+//
+//	c, err := client.New(client.Config{
+//		URL:     "ws://127.0.0.1:8080/ws",
+//		User:    "5f0c1f0e-8a52-4a53-9d3b-5e8a4c1f7d10",
+//		Device:  "0b6d5c1e-4c0e-4f0a-9f57-3f6f0c0b7a11",
+//		OnFrame: func(f client.Frame) { fmt.Printf("%s\n", f.Raw) },
+//	})
+//	…
+//	err = c.Run(ctx)
+//
+// # The cursor
+//
+// The client keeps one stamp, the cursor: the greatest hlc of the events,
+// caught_up and position frames that it has seen. An event that is not newer
+// is dropped before OnFrame hears of it. Every connection after the first asks
+// for what lies after the cursor. A welcome with complete false makes the
+// client forget its cursor and take the one that comes, even a smaller one.
+// Who wants to go on in another process keeps [Client.Since] and passes it as
+// [Config.Since].
+//
+// # Reconnecting
+//
+// A lost connection is made again after a random time between MinBackoff and a
+// ceiling that doubles up to MaxBackoff ("full jitter"). A reconnect frame's
+// after_ms is waited out exactly, a refusal's Retry-After at least. These end
+// Run instead: a close code from 4500 to 4999, and an answer of the 4xx family
+// before the upgrade other than 408, 425 and 429.
+//
+// # Guarantees
+//
+//   - OnFrame sees each event at most once, with rising hlc, until a welcome
+//     says complete false.
+//   - A link on which nothing arrives for PingInterval is asked for a sign of
+//     life, and cut when none has come PingTimeout later.
+//
+// # Failure modes
+//
+//   - HAZARD: OnFrame is called in line. A callback that blocks stops reading,
+//     and the edge closes the connection with 4002 after a while.
+//   - HAZARD: the cursor moves before OnFrame returns. A process that dies
+//     inside OnFrame must not have saved the cursor before the event.
+//
+// # Concurrency
+//
+// Run belongs to one goroutine and is called once. All other methods may be
+// called from any goroutine, also from OnFrame.
+package client
