@@ -205,9 +205,11 @@ func TestOmitFields(t *testing.T) {
 
 func TestLateMessages(t *testing.T) {
 	t.Parallel()
-	s := start(t, pubnubtest.Config{PollTimeout: time.Millisecond})
+	clock := newHandClock()
+	s := start(t, pubnubtest.Config{Now: clock.Now, PollTimeout: time.Millisecond})
 	early := s.Publish("a", []byte(`"early"`))
 	passed := poll(t, s, "a", "", "1")
+	clock.Advance(30 * time.Millisecond)
 	late := s.Publish("a", []byte(`"late"`), pubnubtest.Late(50*time.Millisecond), pubnubtest.InRegion(2))
 	if late >= early {
 		t.Errorf("Publish(Late) = %d, want below %d", late, early)
