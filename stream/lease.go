@@ -141,8 +141,14 @@ func (le *lease) covers(stamp hlc.Timestamp) bool {
 	return stamp <= le.ceiling
 }
 
-// release gives the lease back, so that the next one need not wait.
-func (le *lease) release(ctx context.Context) error { return le.write(ctx, "", 0) }
+// release gives the lease back, so that the next one need not wait. last is
+// the newest stamp that was used: the ceiling comes down to it.
+func (le *lease) release(ctx context.Context, last hlc.Timestamp) error {
+	le.mu.Lock()
+	le.ceiling = last
+	le.mu.Unlock()
+	return le.write(ctx, "", last)
+}
 
 // errSwapped says that the value was not at the expected revision.
 var errSwapped = errors.New("stream: changed by somebody else")

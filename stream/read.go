@@ -111,7 +111,8 @@ func (l *Log) tryRead(ctx context.Context, s *shard, user string, after, upTo Po
 	case !past && found.pending == 0 && last.Seq < newest.at.Seq:
 		return Chunk{}, 0, errStale
 	}
-	chunk.Next = last
+	// The search ends before after.Hlc, not on it: the stamp does not go back.
+	chunk.Next = Position{Seq: last.Seq, Hlc: max(last.Hlc, after.Hlc)}
 	if past || found.pending == 0 {
 		chunk.Next = upTo
 	}

@@ -234,7 +234,7 @@ func (w *Writer) Close(ctx context.Context) error {
 	w.fail(ErrClosed)
 	<-w.done
 	if !deposed {
-		if rerr := w.lease.release(ctx); rerr != nil && !errors.Is(rerr, errLeaseLost) {
+		if rerr := w.lease.release(ctx, w.clock.Last()); rerr != nil && !errors.Is(rerr, errLeaseLost) {
 			w.log.logger.Warn("lease not given back, the next writer waits for it", "shard", w.shard, "err", rerr)
 		}
 	}
@@ -273,6 +273,8 @@ func (w *Writer) run(ctx context.Context) {
 		return
 	}
 	defer sub.Unsubscribe()
+	connected := w.nc.StatusChanged(nats.CONNECTED)
+	defer w.nc.RemoveStatusListener(connected)
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	for ctx.Err() == nil {
@@ -286,6 +288,12 @@ func (w *Writer) run(ctx context.Context) {
 			w.accept(ctx, o)
 		case m := <-w.acks:
 			w.answer(ctx, m)
+		case _, open := <-connected: // answers were lost with the old connection
+			if !open {
+				connected = nil
+			} else if len(w.flying) > 0 {
+				w.resync(ctx)
+			}
 		case <-tick.C:
 			w.idle(ctx)
 		}

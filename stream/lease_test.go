@@ -1,0 +1,96 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+)
+
+func TestLeaseGivenBackIsFreeAtOnce(t *testing.T) {
+	t.Parallel()
+	l := openLog(t, listening)
+	other := remote(t, l.ClientURL(), "other", nil)
+	w := acquire(t, l, 0)
+	appendAll(t, w, alice, 0, 10)
+	if err := w.Close(t.Context()); err != nil {
+		t.Fatalf("Close() = %v", err)
+	}
+	if err := w.Append(t.Context(), event(alice, 10)); !errors.Is(err, ErrClosed) {
+		t.Errorf("Append after Close = %v, want %v", err, ErrClosed)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), leaseTTL)
+	defer cancel()
+	next, err := other.Acquire(ctx, 0)
+	if err != nil {
+		t.Fatalf("Acquire of a lease that was given back = %v", err)
+	}
+	defer next.Close(context.Background())
+	appendAll(t, next, alice, 10, 20)
+	wantNumbers(t, stored(t, l, 0), 20)
+}
+
+func TestLeaseIsHeldAgainstOthers(t *testing.T) {
+	t.Parallel()
+	l := openLog(t, listening)
+	w := acquire(t, l, 0)
+	ctx, cancel := context.WithTimeout(t.Context(), leaseTTL+2*leaseRenew)
+	defer cancel()
+	if _, err := remote(t, l.ClientURL(), "other", nil).Acquire(ctx, 0); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Acquire of a lease that is held = %v, want %v", err, context.DeadlineExceeded)
+	}
+	if err := w.Err(); err != nil {
+		t.Errorf("Err() of the holder = %v", err)
+	}
+}
+
+func TestTakeOverAfterCrashOfOtherNode(t *testing.T) {
+	t.Parallel()
+	l := openLog(t, listening)
+	w := acquire(t, remote(t, l.ClientURL(), "crashed", nil), 0)
+	appendAll(t, w, alice, 0, 10)
+	w.fail(ErrClosed) // no release
+	<-w.Done()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // the promise
+	defer cancel()
+	next, err := l.Acquire(ctx, 0)
+	if err != nil {
+		t.Fatalf("Acquire after a crash = %v, want it within 5s", err)
+	}
+	defer next.Close(context.Background())
+	appendAll(t, next, alice, 10, 20)
+	wantNumbers(t, stored(t, l, 0), 20)
+}
+
+func TestCheckpointMovesByCompareAndSet(t *testing.T) {
+	t.Parallel()
+	l := openLog(t, listening)
+	w := acquire(t, l, 0)
+	if got := w.Checkpoint(); got != (Checkpoint{}) {
+		t.Errorf("Checkpoint() of a new log = %+v", got)
+	}
+	appendAll(t, w, alice, 0, 5)
+	for _, timetoken := range []string{"17954373395308042", "17954373395308043"} {
+		if err := w.Save(t.Context(), timetoken, 7); err != nil {
+			t.Fatalf("Save(%s) = %v", timetoken, err)
+		}
+	}
+	want := w.Checkpoint()
+	if want.Timetoken != "17954373395308043" || want.Region != 7 || want.Seq != w.Stats().Last.Seq || want.Hlc != w.Stats().Last.Hlc {
+		t.Errorf("Checkpoint() = %+v, stats %+v", want, w.Stats())
+	}
+	if err := w.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	next := acquire(t, l, 0)
+	if got := next.Checkpoint(); got.Timetoken != want.Timetoken || got.Seq != want.Seq || got.Hlc != want.Hlc {
+		t.Errorf("Checkpoint() of the next writer = %+v, want %+v", got, want)
+	}
+	// Somebody else moves it under the writer's feet.
+	if _, err := l.js.Publish(t.Context(), "$KV."+checkpointsBucket+".shard.0", []byte(`{"timetoken":"1","writer":"x"}`)); err != nil {
+		t.Fatal(err)
+	}
+	if err := next.Save(t.Context(), "17954373395308044", 7); !errors.Is(err, ErrDeposed) {
+		t.Errorf("Save over somebody else's = %v, want %v", err, ErrDeposed)
+	}
+}
