@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -155,13 +156,16 @@ func deadID(id string) string {
 	return id
 }
 
-// clean makes s fit to stand in a header: 256 bytes, one line, UTF-8.
+// clean makes s fit to stand in a header: one line of printable characters, at
+// most 256 bytes before anything is escaped. Spaces at its ends would be lost.
 func clean(s string) string {
-	for i, r := range s {
-		if i > 256 || r == utf8.RuneError || !unicode.IsPrint(r) {
-			s = strconv.QuoteToASCII(s[:min(len(s), 256)])
-			return s[1 : len(s)-1]
-		}
+	plain := len(s) <= 256 && s == strings.TrimSpace(s)
+	for _, r := range s {
+		plain = plain && r != utf8.RuneError && unicode.IsPrint(r)
 	}
-	return s
+	if plain {
+		return s
+	}
+	s = strconv.QuoteToASCII(s[:min(len(s), 256)])
+	return strings.ReplaceAll(s[1:len(s)-1], " ", `\x20`)
 }

@@ -1,0 +1,84 @@
+package bridge
+
+import (
+	"encoding/json"
+	"strings"
+	"sync"
+	"testing"
+
+	"reprise/bridge/pubnubtest"
+)
+
+// TestRelayTable publishes every case of the table to the emulator and finds
+// each in the log, among the dead letters, among the announcements, or with
+// the heartbeats: in order, once, and with the bytes that the table says.
+func TestRelayTable(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, pubnubtest.Config{})
+	var mu sync.Mutex
+	var heartbeats []string
+	r.cfg.Heartbeat = func(user, device string) {
+		mu.Lock()
+		defer mu.Unlock()
+		heartbeats = append(heartbeats, user+" "+device)
+	}
+	announced := r.followAnnouncements()
+	r.follow()
+	r.start()
+	var frames, announcements, reasons, beats []string
+	for _, c := range bodyCases(t) {
+		reaches := c.channel == broadcastChannel || strings.HasPrefix(c.channel, "user.") && strings.Count(c.channel, ".") < 3
+		if c.ids != "" || !reaches || !json.Valid([]byte(c.payload)) {
+			continue // opaque ids need another bridge; what is not JSON cannot come from PubNub
+		}
+		r.pubnub.Publish(c.channel, []byte(c.payload), pubnubtest.From("publisher-7"))
+		switch {
+		case c.reason != "":
+			reasons = append(reasons, c.reason+" "+clean(c.channel)+" "+c.payload)
+		case c.heartbeat != "":
+			beats = append(beats, testUser+" "+c.heartbeat)
+		case c.channel == broadcastChannel:
+			announcements = append(announcements, c.frame)
+		default:
+			frames = append(frames, c.frame)
+		}
+	}
+	last := ""
+	for i, rec := range r.events(len(frames)) {
+		stamp := rec.Hlc.String()
+		if want := strings.Replace(frames[i], noStamp, stamp, 1); string(rec.Frame) != want || stamp <= last || rec.User != testUser {
+			t.Errorf("event %d = %s %s, want %s after %s", i, rec.User, rec.Frame, want, last)
+		}
+		last = stamp
+	}
+	r.noMore(testUser)
+	for i, want := range announcements {
+		if got := <-announced; got != want {
+			t.Errorf("announcement %d = %s, want %s", i, got, want)
+		}
+	}
+	got := make(map[string]int)
+	for _, m := range r.dead(len(reasons)) {
+		h := m.Headers()
+		reason := h.Get("Reprise-Reason")
+		got[reason+" "+h.Get("Reprise-Channel")+" "+string(m.Data())]++
+		if m.Subject() != "reprise.dead."+reason || h.Get("Reprise-Publisher") != "publisher-7" || h.Get("Reprise-Timetoken") == "" ||
+			h.Get("Nats-Msg-Id") != h.Get("Reprise-Channel")+":"+h.Get("Reprise-Timetoken") && !strings.Contains(h.Get("Reprise-Channel"), `\`) {
+			t.Errorf("dead letter on %s with %v", m.Subject(), h)
+		}
+	}
+	for _, want := range reasons {
+		if got[want]--; got[want] < 0 {
+			t.Errorf("no dead letter %.300s", want)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if strings.Join(heartbeats, ",") != strings.Join(beats, ",") {
+		t.Errorf("heartbeats = %v, want %v", heartbeats, beats)
+	}
+	s := r.b.Stats()
+	if s.Stored != uint64(len(frames)+1) || s.Dead != uint64(len(reasons)) || s.Announcements != uint64(len(announcements)) || s.Heartbeats != uint64(len(beats)) {
+		t.Errorf("Stats() = %+v, want %d stored, %d dead, %d announcements, %d heartbeats", s, len(frames)+1, len(reasons), len(announcements), len(beats))
+	}
+}
