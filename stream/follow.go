@@ -35,42 +35,60 @@ type FollowOptions struct {
 // with a KindStart, until ctx ends; then it returns nil. Lost connections,
 // deleted consumers and restarted servers are waited out, and nothing is
 // skipped over them: sequences are consecutive, and a record that is not the
-// next one is not handed out. The only errors are those of the arguments.
+// next one is not handed out. An error says that the arguments are wrong or
+// that another process follows under this node's name.
 //
-// A process follows a shard once, under its node's name: a second process of
-// that name is refused while the first one lives.
+// A shard is followed once at a time in a process.
 func (l *Log) Follow(ctx context.Context, shard int, opts FollowOptions, fn func(*Record)) error {
 	if shard < 0 || shard >= len(l.shards) {
 		return fmt.Errorf("stream: shard %d of %d", shard, len(l.shards))
 	}
+	outer := ctx
+	ctx, release, err := l.holdNode(outer)
+	if err != nil {
+		if outer.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	defer release()
 	f := &follower{log: l, shard: l.shards[shard], fn: fn, warm: opts.Warm}
+	f.follow(ctx)
+	if outer.Err() != nil {
+		return nil
+	}
+	return context.Cause(ctx)
+}
+
+// follow starts and consumes until ctx ends.
+func (f *follower) follow(ctx context.Context) {
+	l := f.log
 	for n := 0; ; n++ {
 		err := f.start(ctx)
 		if err == nil {
 			break
 		}
 		if ctx.Err() != nil {
-			return nil
+			return
 		}
-		l.logger.Warn("shard cannot be followed yet", "shard", shard, "err", err)
+		l.logger.Warn("shard cannot be followed yet", "shard", f.shard.n, "err", err)
 		if !retry(ctx, n) {
-			return nil
+			return
 		}
 	}
 	for n := 0; ctx.Err() == nil; n++ {
 		handed := f.at.Seq
 		err := f.consume(ctx)
 		if ctx.Err() != nil {
-			break
+			return
 		}
 		if f.at.Seq != handed {
 			n = 0
 		}
 		l.inst.remade.Add(ctx, 1)
-		l.logger.Warn("consumer is made anew", "shard", shard, "seq", f.at.Seq, "err", err)
+		l.logger.Warn("consumer is made anew", "shard", f.shard.n, "seq", f.at.Seq, "err", err)
 		retry(ctx, n)
 	}
-	return nil
 }
 
 // follower follows one shard. Its fields are owned by Follow's goroutine, but

@@ -94,3 +94,33 @@ func TestCheckpointMovesByCompareAndSet(t *testing.T) {
 		t.Errorf("Save over somebody else's = %v, want %v", err, ErrDeposed)
 	}
 }
+
+func TestSecondEdgeOfOneNameIsRefused(t *testing.T) {
+	t.Parallel()
+	l := openLog(t, listening)
+	acquire(t, l, 0)
+	first := remote(t, l.ClientURL(), "edge-1", nil)
+	f := follow(t, first, 0, FollowOptions{})
+	f.next(t, KindStart)
+	second := remote(t, l.ClientURL(), "edge-1", nil)
+	if err := second.Follow(t.Context(), 0, FollowOptions{}, func(*Record) {}); !errors.Is(err, errNodeTaken) {
+		t.Errorf("Follow under a name that is in use = %v, want %v", err, errNodeTaken)
+	}
+	other := remote(t, l.ClientURL(), "edge-2", nil)
+	follow(t, other, 0, FollowOptions{}).next(t, KindStart)
+}
+
+func TestNodeNameIsGivenBack(t *testing.T) {
+	t.Parallel()
+	l := openLog(t, listening)
+	acquire(t, l, 0)
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), leaseTTL)
+		edge := remote(t, l.ClientURL(), "edge-1", nil)
+		started := false
+		if err := edge.Follow(ctx, 0, FollowOptions{}, func(*Record) { started = true; cancel() }); err != nil || !started {
+			t.Errorf("Follow after the last of that name ended = %v, started %v", err, started)
+		}
+		cancel()
+	}
+}

@@ -84,8 +84,7 @@ type Log struct {
 	inst     instruments
 	stop     context.CancelFunc
 	watching sync.WaitGroup
-	nodeName sync.Once
-	nodeErr  error
+	node     nodeLease
 
 	reached atomic.Int64 // Unix ns of the server's last answer to watch
 }

@@ -46,10 +46,14 @@ func (l *Log) Read(ctx context.Context, user string, after, upTo Position) (Chun
 	if after.Hlc >= upTo.Hlc {
 		return Chunk{Next: upTo}, nil
 	}
-	for n := 0; ; n++ {
-		chunk, from, err := l.tryRead(ctx, s, user, after, upTo)
+	for n, at := 0, after; ; n++ {
+		chunk, from, err := l.tryRead(ctx, s, user, at, upTo)
+		if err == nil && len(chunk.Records) == 0 && chunk.Next != upTo {
+			at, n = chunk.Next, 0 // the search ended far before the first event
+			continue
+		}
 		if err == nil {
-			return chunk, l.trimmed(ctx, s, after, from)
+			return chunk, l.trimmed(ctx, s, at, from)
 		}
 		if !errors.Is(err, errStale) || n == 20 {
 			return Chunk{}, fmt.Errorf("stream: read user %s after %s: %w", user, after.Hlc, err)
