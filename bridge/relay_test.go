@@ -24,7 +24,7 @@ func TestRelayTable(t *testing.T) {
 	}
 	announced := r.followAnnouncements()
 	r.follow()
-	r.start()
+	stop := r.start()
 	var frames, announcements, reasons, beats []string
 	for _, c := range bodyCases(t) {
 		reaches := c.channel == broadcastChannel || strings.HasPrefix(c.channel, "user.") && strings.Count(c.channel, ".") < 3
@@ -77,6 +77,7 @@ func TestRelayTable(t *testing.T) {
 	if strings.Join(heartbeats, ",") != strings.Join(beats, ",") {
 		t.Errorf("heartbeats = %v, want %v", heartbeats, beats)
 	}
+	stop()
 	s := r.b.Stats()
 	if s.Stored != uint64(len(frames)+1) || s.Dead != uint64(len(reasons)) || s.Announcements != uint64(len(announcements)) || s.Heartbeats != uint64(len(beats)) {
 		t.Errorf("Stats() = %+v, want %d stored, %d dead, %d announcements, %d heartbeats", s, len(frames)+1, len(reasons), len(announcements), len(beats))

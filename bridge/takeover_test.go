@@ -1,0 +1,190 @@
+package bridge
+
+import (
+	"context"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"reprise/bridge/pubnubtest"
+	"reprise/stream"
+)
+
+// TestStandby stops the active of two bridges while messages flow: the other
+// one, on its own connection to the log, goes on where that one was.
+func TestStandby(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2, pubnubtest.Config{})
+	r.follow()
+	stop := r.start()
+	first := r.b
+	r.publishNumbered(0, 100, 5)
+	all := r.events(100)
+
+	other, err := stream.Open(testContext(t), stream.Config{URL: r.log.ClientURL(), Node: "other"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { other.Close() })
+	cfg := r.cfg
+	cfg.Log, cfg.UserID = other, "other-bridge"
+	second, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- second.Run(ctx) }()
+
+	r.publishNumbered(100, 100, 5)
+	all = append(all, r.events(100)...)
+	if a, b := first.Health(), second.Health(); !a.Active || b != (Health{}) {
+		t.Errorf("Health() = %+v and %+v, want the first active and the second standing by", a, b)
+	}
+	r.publishNumbered(200, 50, 5)
+	stop()
+	r.publishNumbered(250, 50, 5)
+	all = append(all, r.events(100)...)
+	checkNumbered(t, all, 300)
+	r.noMore(userN(0))
+	if a, b := first.Health(), second.Health(); a != (Health{}) || !b.Active {
+		t.Errorf("Health() = %+v and %+v, want the second active", a, b)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Run() = %v, want nil", err)
+	}
+}
+
+// TestDeposed takes the lease of one shard away from under a running bridge.
+// It gives up all shards, takes them again, and nothing is lost or doubled.
+func TestDeposed(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 3, pubnubtest.Config{})
+	r.follow()
+	r.start()
+	r.publishNumbered(0, 100, 5)
+	all := r.events(100)
+	kv, err := r.jetStream().KeyValue(testContext(t), "REPRISE_LEASES")
+	if err != nil {
+		t.Fatal(err)
+	}
+	journal := r.pubnub.Journal()
+	if _, err := kv.Put(testContext(t), "shard.1", []byte(`{"holder":"thief","boot":"thief/99","epoch":99,"ceiling":"0000000000000000"}`)); err != nil {
+		t.Fatal(err)
+	}
+	r.publishNumbered(100, 100, 5)
+	// Once the writers are gone the handshake of a new client is answered by the
+	// guard, and its poll follows.
+	if _, err := r.pubnub.WaitRequest(testContext(t), journal[len(journal)-1].N, func(pubnubtest.Request) bool {
+		return strings.Contains(r.logged.String(), "another bridge took over")
+	}); err != nil {
+		t.Fatalf("not deposed: %v\n%s", err, r.logged.tail())
+	}
+	r.publishNumbered(200, 100, 5)
+	checkNumbered(t, append(all, r.events(200)...), 300)
+	r.noMore(userN(0))
+	if strings.Count(r.logged.String(), "msg=bridging ") != 2 {
+		t.Errorf("the bridge has not started over once:\n%s", r.logged.tail())
+	}
+}
+
+// TestCheckpointBeforeFirstPoll looks at the buckets when the first poll with a
+// cursor comes in: every shard has that cursor saved.
+func TestCheckpointBeforeFirstPoll(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 8, pubnubtest.Config{})
+	kv, err := r.jetStream().KeyValue(testContext(t), "REPRISE_CHECKPOINTS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := r.pubnub.Inject(pubnubtest.Fault{Kind: pubnubtest.Hold, Endpoint: pubnubtest.Poll, Times: 1})
+	r.start()
+	if err := held.WaitHits(testContext(t), 1); err != nil {
+		t.Fatal(err)
+	}
+	var tt string
+	for _, q := range r.pubnub.Journal() {
+		if q.Endpoint == pubnubtest.Poll {
+			_, tt, _ = strings.Cut(q.URI, "tt=")
+			tt, _, _ = strings.Cut(tt, "&")
+		}
+	}
+	keys, err := kv.Keys(testContext(t))
+	if err != nil || len(keys) != 8 || tt == "" {
+		t.Fatalf("checkpoints = %v, %v, want 8; cursor %q", keys, err, tt)
+	}
+	for _, key := range keys {
+		if e, err := kv.Get(testContext(t), key); err != nil || !strings.Contains(string(e.Value()), `"timetoken":"`+tt+`"`) {
+			t.Errorf("checkpoint %s = %s, %v, want timetoken %s", key, e.Value(), err, tt)
+		}
+	}
+	held.Clear()
+}
+
+// TestNothingOutlivesRun looks for goroutines of the bridge and the SDK after
+// Run has returned. It is not parallel, so that none of another test's are
+// found.
+func TestNothingOutlivesRun(t *testing.T) {
+	for _, moment := range []string{"at once", "while polling", "while standing by"} {
+		r := newRig(t, 2, pubnubtest.Config{})
+		r.follow()
+		switch moment {
+		case "while polling":
+			stop := r.start()
+			r.publishNumbered(0, 50, 3)
+			r.events(50)
+			stop()
+		case "while standing by":
+			w, err := r.log.Acquire(testContext(t), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := New(r.cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			if err := b.Run(ctx); err != nil {
+				t.Errorf("Run() = %v, want nil", err)
+			}
+			cancel()
+			w.Close(testContext(t))
+		default:
+			b, err := New(r.cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if err := b.Run(ctx); err != nil {
+				t.Errorf("Run() = %v, want nil", err)
+			}
+		}
+		deadline := time.After(patience)
+		for left := leftGoroutines(); left != ""; left = leftGoroutines() {
+			select {
+			case <-deadline:
+				t.Fatalf("after a stop %s:\n%s", moment, left)
+			default:
+				runtime.Gosched() // what has been told to end, ends
+			}
+		}
+	}
+}
+
+// leftGoroutines is the stack of a goroutine of the bridge or the SDK, but for
+// the tests' and the one that the SDK leaks.
+func leftGoroutines() string {
+	buf := make([]byte, 1<<20)
+	buf = buf[:runtime.Stack(buf, true)]
+	for _, g := range strings.Split(string(buf), "\n\n") {
+		ours := strings.Contains(g, "reprise/bridge.") || strings.Contains(g, "github.com/pubnub/go/v7.")
+		test := strings.Contains(g, "_test.go") || strings.Contains(g, "testing.")
+		if ours && !test && !strings.Contains(g, "ReadQueue") {
+			return g
+		}
+	}
+	return ""
+}
