@@ -1,0 +1,54 @@
+package e2e
+
+import (
+	"testing"
+
+	"reprise/bridge/pubnubtest"
+)
+
+// TestManyPublishers lets 20 publishers publish at once, to five users with two
+// devices each. Each publisher's order is kept.
+func TestManyPublishers(t *testing.T) {
+	t.Parallel()
+	const users, publishers, each = 5, 20, 50
+	pubnub := emulator(t)
+	run := newRun(t, serve(t, pubnub.Addr()))
+	for u := range users {
+		for d := range 2 {
+			run.device(userNo(u), deviceNo(10*u+d)).connect("latest").caughtUp()
+		}
+	}
+	parallel(publishers, func(i int) {
+		p := run.publisher(pubnub.Addr())
+		for n := range each {
+			p.publish(progress(userNo(i%users), deviceNo(90), i*1000+n))
+		}
+	})
+	run.judge(pubnub.Addr())
+}
+
+// TestDuplicatesFromPubNub makes PubNub deliver batches again: what they hold is
+// relayed once.
+func TestDuplicatesFromPubNub(t *testing.T) {
+	t.Parallel()
+	const repeats = 5
+	pubnub := emulator(t)
+	relay := serve(t, pubnub.Addr())
+	run := newRun(t, relay)
+	user := userNo(1)
+	c := run.device(user, deviceNo(1)).connect("latest")
+	c.caughtUp()
+	again := pubnub.Inject(pubnubtest.Fault{Kind: pubnubtest.Replay, Times: repeats})
+	p := run.publisher(pubnub.Addr())
+	for i := range 100 {
+		p.publish(progress(user, deviceNo(9), i))
+	}
+	if err := again.WaitHits(within(t), repeats); err != nil {
+		t.Fatalf("WaitHits(%d) = %v, want nil", repeats, err)
+	}
+	c.await("100 events", ofType("progress_update", 100))
+	run.judge(pubnub.Addr())
+	if got := relay.metric(`reprise_bridge_messages_total{result="duplicate"}`); got == 0 {
+		t.Errorf("duplicates counted = %v, want some", got)
+	}
+}
