@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"reprise/bridge/pubnubtest"
 )
 
@@ -81,5 +83,32 @@ func TestRelayTable(t *testing.T) {
 	s := r.b.Stats()
 	if s.Stored != uint64(len(frames)+1) || s.Dead != uint64(len(reasons)) || s.Announcements != uint64(len(announcements)) || s.Heartbeats != uint64(len(beats)) {
 		t.Errorf("Stats() = %+v, want %d stored, %d dead, %d announcements, %d heartbeats", s, len(frames)+1, len(reasons), len(announcements), len(beats))
+	}
+}
+
+// TestHeaders looks at a stored event's headers.
+func TestHeaders(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, pubnubtest.Config{})
+	r.follow()
+	r.start()
+	tt := r.pubnub.Publish("user."+testUser+".devices", []byte(`{"type":"device_command","target_device_id":"`+testDevice+
+		`","command":{"command_type":"pause"},"timestamp":5,"device_id":"tv-1","expires_at":99}`))
+	r.events(1)
+	c, err := r.jetStream().OrderedConsumer(testContext(t), "REPRISE_EVENTS_0", jetstream.OrderedConsumerConfig{FilterSubjects: []string{"reprise.ev.0." + testUser}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := c.Next(jetstream.FetchMaxWait(patience))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"Nats-Msg-Id": "user." + testUser + ".devices:" + formatTT(tt), "Reprise-Timetoken": formatTT(tt), "Reprise-Device": "tv-1", "Reprise-Expires": "99",
+		"traceparent": "", "tracestate": "",
+	} {
+		if got := m.Headers().Get(name); got != want {
+			t.Errorf("header %s = %q, want %q", name, got, want)
+		}
 	}
 }

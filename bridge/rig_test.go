@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -244,3 +245,5 @@ func (b *logBuffer) tail() string {
 	s := b.String()
 	return s[max(0, len(s)-4000):]
 }
+
+func formatTT(timetoken int64) string { return strconv.FormatInt(timetoken, 10) }
