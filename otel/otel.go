@@ -1,0 +1,293 @@
+package otel
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/otlptranslator"
+	"go.opentelemetry.io/contrib/instrumentation/runtime"
+	"go.opentelemetry.io/contrib/propagators/autoprop"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc"
+	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	promexporter "go.opentelemetry.io/otel/exporters/prometheus"
+	"go.opentelemetry.io/otel/exporters/stdout/stdoutmetric"
+	"go.opentelemetry.io/otel/exporters/stdout/stdouttrace"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/propagation"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+)
+
+const (
+	// sampleRatio is the share of traces that is kept unless a variable says otherwise.
+	sampleRatio = 0.01
+	// shutdownMost bounds Shutdown, a collector that does not answer included.
+	shutdownMost = 5 * time.Second
+	// complainEvery bounds the log lines about exports that fail.
+	complainEvery = 10 * time.Second
+)
+
+// Config is what the variables do not say.
+type Config struct {
+	// ServiceVersion is the program's version; "" leaves it out.
+	ServiceVersion string
+	// InstanceID names this process among others; "" leaves it out.
+	InstanceID string
+	// Logger is told when exporting fails; nil discards.
+	Logger *slog.Logger
+}
+
+// Telemetry is the process's OpenTelemetry. Safe for concurrent use.
+type Telemetry struct {
+	tracing    trace.TracerProvider
+	metering   *sdkmetric.MeterProvider
+	propagator propagation.TextMapPropagator
+	registry   *prometheus.Registry
+	stop       []func(context.Context) error
+}
+
+// New reads the OTEL_* variables and sets OpenTelemetry up. It dials nothing
+// itself; exporters connect when they have something to send.
+func New(ctx context.Context, cfg Config) (*Telemetry, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	traces, terr := exporters("TRACES", "otlp", "console")
+	metrics, merr := exporters("METRICS", "otlp", "console", "prometheus")
+	if err := errors.Join(terr, merr, checkPropagators()); err != nil {
+		return nil, err
+	}
+	if strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") {
+		traces, metrics = nil, nil
+	}
+	res, err := newResource(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	otel.SetErrorHandler(complain(cfg.Logger))
+	t := &Telemetry{tracing: noop.NewTracerProvider(), propagator: autoprop.NewTextMapPropagator(), registry: prometheus.NewRegistry()}
+	if err := t.startMetrics(ctx, metrics, res); err != nil {
+		return nil, errors.Join(err, t.Shutdown(ctx))
+	}
+	if err := t.startTraces(ctx, traces, res); err != nil {
+		return nil, errors.Join(err, t.Shutdown(ctx))
+	}
+	return t, nil
+}
+
+// exporters is the list that OTEL_<signal>_EXPORTER gives, without none.
+func exporters(signal string, known ...string) ([]string, error) {
+	name := "OTEL_" + signal + "_EXPORTER"
+	value := os.Getenv(name)
+	if value == "" {
+		if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_"+signal+"_ENDPOINT") != "" {
+			return []string{"otlp"}, nil
+		}
+		return nil, nil
+	}
+	var list []string
+	for _, one := range strings.Split(value, ",") {
+		switch one = strings.TrimSpace(one); {
+		case one == "none" || one == "" || slices.Contains(list, one):
+		case slices.Contains(known, one):
+			list = append(list, one)
+		default:
+			return nil, fmt.Errorf("otel: %s: no exporter %q, want %s or none", name, one, strings.Join(known, ", "))
+		}
+	}
+	return list, nil
+}
+
+// protocol says how OTLP travels for a signal.
+func protocol(signal string) (string, error) {
+	name := "OTEL_EXPORTER_OTLP_" + signal + "_PROTOCOL"
+	value := os.Getenv(name)
+	if value == "" {
+		name = "OTEL_EXPORTER_OTLP_PROTOCOL"
+		value = cmp.Or(os.Getenv(name), "http/protobuf")
+	}
+	if value != "grpc" && value != "http/protobuf" {
+		return "", fmt.Errorf("otel: %s: no protocol %q, want http/protobuf or grpc", name, value)
+	}
+	return value, nil
+}
+
+// checkPropagators asks autoprop, which only reports to the error handler.
+func checkPropagators() error {
+	value := os.Getenv("OTEL_PROPAGATORS")
+	if value == "" {
+		return nil
+	}
+	if _, err := autoprop.TextMapPropagator(strings.Split(value, ",")...); err != nil {
+		return fmt.Errorf("otel: OTEL_PROPAGATORS: %w", err)
+	}
+	return nil
+}
+
+func newResource(ctx context.Context, cfg Config) (*resource.Resource, error) {
+	attributes := []resource.Option{
+		resource.WithTelemetrySDK(),
+		resource.WithAttributes(semconv.ServiceName("reprise")),
+	}
+	if cfg.ServiceVersion != "" {
+		attributes = append(attributes, resource.WithAttributes(semconv.ServiceVersion(cfg.ServiceVersion)))
+	}
+	if cfg.InstanceID != "" {
+		attributes = append(attributes, resource.WithAttributes(semconv.ServiceInstanceID(cfg.InstanceID)))
+	}
+	res, err := resource.New(ctx, append(attributes, resource.WithFromEnv())...) // the environment wins
+	if err != nil {
+		return nil, fmt.Errorf("otel: OTEL_RESOURCE_ATTRIBUTES: %w", err)
+	}
+	return res, nil
+}
+
+func (t *Telemetry) startMetrics(ctx context.Context, list []string, res *resource.Resource) error {
+	t.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	scrape, err := promexporter.New(promexporter.WithRegisterer(t.registry), promexporter.WithoutScopeInfo(),
+		promexporter.WithTranslationStrategy(otlptranslator.UnderscoreEscapingWithSuffixes))
+	if err != nil {
+		return fmt.Errorf("otel: prometheus: %w", err)
+	}
+	options := []sdkmetric.Option{sdkmetric.WithResource(res), sdkmetric.WithReader(scrape)}
+	pushed := false
+	for _, one := range list {
+		var exporter sdkmetric.Exporter
+		switch one {
+		case "prometheus":
+			continue // always on
+		case "console":
+			exporter, err = stdoutmetric.New()
+		case "otlp":
+			var how string
+			if how, err = protocol("METRICS"); err != nil {
+				return err
+			}
+			if how == "grpc" {
+				exporter, err = otlpmetricgrpc.New(ctx)
+			} else {
+				exporter, err = otlpmetrichttp.New(ctx)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("otel: metrics exporter %s: %w", one, err)
+		}
+		options = append(options, sdkmetric.WithReader(sdkmetric.NewPeriodicReader(exporter)))
+		pushed = true
+	}
+	t.metering = sdkmetric.NewMeterProvider(options...)
+	t.stop = append(t.stop, t.metering.Shutdown)
+	if pushed { // a scrape has the Go collector's own
+		if err := runtime.Start(runtime.WithMeterProvider(t.metering)); err != nil {
+			return fmt.Errorf("otel: runtime metrics: %w", err)
+		}
+	}
+	return nil
+}
+
+func (t *Telemetry) startTraces(ctx context.Context, list []string, res *resource.Resource) error {
+	if len(list) == 0 {
+		return nil
+	}
+	options := []sdktrace.TracerProviderOption{sdktrace.WithResource(res)}
+	if os.Getenv("OTEL_TRACES_SAMPLER") == "" {
+		options = append(options, sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(sampleRatio))))
+	}
+	for _, one := range list {
+		var exporter sdktrace.SpanExporter
+		var err error
+		switch one {
+		case "console":
+			exporter, err = stdouttrace.New()
+		case "otlp":
+			var how string
+			if how, err = protocol("TRACES"); err != nil {
+				return err
+			}
+			if how == "grpc" {
+				exporter, err = otlptracegrpc.New(ctx)
+			} else {
+				exporter, err = otlptracehttp.New(ctx)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("otel: traces exporter %s: %w", one, err)
+		}
+		options = append(options, sdktrace.WithBatcher(exporter))
+	}
+	provider := sdktrace.NewTracerProvider(options...)
+	t.tracing = provider
+	t.stop = append(t.stop, provider.Shutdown)
+	return nil
+}
+
+// TracerProvider makes tracers; they do nothing unless traces are exported.
+func (t *Telemetry) TracerProvider() trace.TracerProvider { return t.tracing }
+
+// MeterProvider makes meters. Their instruments are always there to be scraped.
+func (t *Telemetry) MeterProvider() metric.MeterProvider { return t.metering }
+
+// Propagator carries trace context as OTEL_PROPAGATORS says.
+func (t *Telemetry) Propagator() propagation.TextMapPropagator { return t.propagator }
+
+// Tracing says whether spans go anywhere.
+func (t *Telemetry) Tracing() bool { _, off := t.tracing.(noop.TracerProvider); return !off }
+
+// MetricsHandler answers a Prometheus scrape.
+func (t *Telemetry) MetricsHandler() http.Handler {
+	return promhttp.HandlerFor(t.registry, promhttp.HandlerOpts{})
+}
+
+// Shutdown sends what is waiting and ends, within five seconds or when ctx
+// ends, whether or not a collector answers.
+func (t *Telemetry) Shutdown(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, shutdownMost)
+	defer cancel()
+	done := make(chan error, len(t.stop))
+	for _, stop := range t.stop {
+		go func() { done <- stop(ctx) }()
+	}
+	var errs []error
+	for range t.stop {
+		select {
+		case err := <-done:
+			errs = append(errs, err)
+		case <-ctx.Done():
+			return fmt.Errorf("otel: shutdown: %w", ctx.Err())
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("otel: shutdown: %w", err)
+	}
+	return nil
+}
+
+// complain logs the SDK's errors, one every complainEvery at most.
+func complain(log *slog.Logger) otel.ErrorHandlerFunc {
+	var last atomic.Int64
+	return func(err error) {
+		now := time.Now().UnixNano()
+		if then := last.Load(); (then == 0 || now-then >= int64(complainEvery)) && last.CompareAndSwap(then, now) {
+			log.Warn("telemetry was not exported", "err", err)
+		}
+	}
+}
