@@ -1,0 +1,100 @@
+package main
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"net/http"
+	"net/http/pprof"
+	"strings"
+)
+
+// admin is the operator's listener.
+type admin struct {
+	// static after construction
+	token   secret
+	ready   func() (reasons, warnings []string)
+	metrics http.Handler
+	v1      http.Handler
+}
+
+// handler returns the routes. Health needs no token: it is asked by machines
+// that have none, and says nothing about users.
+func (a *admin) handler() http.Handler {
+	inner := http.NewServeMux()
+	inner.Handle("GET /metrics", a.metrics)
+	inner.Handle("/v1/", a.v1)
+	inner.HandleFunc("/debug/pprof/", pprof.Index)
+	inner.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	inner.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	inner.HandleFunc("/debug/pprof/trace", pprof.Trace)
+
+	outer := http.NewServeMux()
+	outer.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = w.Write([]byte("ok\n"))
+	})
+	outer.HandleFunc("GET /readyz", a.readyz)
+	outer.Handle("/", a.guarded(inner))
+	return outer
+}
+
+// guarded asks for the token, if there is one.
+func (a *admin) guarded(next http.Handler) http.Handler {
+	if !a.token.isSet() {
+		return next
+	}
+	want := sha256.Sum256([]byte(a.token.reveal()))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		got := sha256.Sum256([]byte(token))
+		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			refuse(w, http.StatusUnauthorized, "unauthorized", "the admin token is missing or wrong")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// readyz answers whether devices should be sent here.
+func (a *admin) readyz(w http.ResponseWriter, _ *http.Request) {
+	var answer struct {
+		Ready    bool     `json:"ready"`
+		Reasons  []string `json:"reasons"`
+		Warnings []string `json:"warnings"`
+	}
+	reasons, warnings := a.ready()
+	answer.Ready = len(reasons) == 0
+	answer.Reasons = append([]string{}, reasons...)
+	answer.Warnings = append([]string{}, warnings...)
+	status := http.StatusOK
+	if !answer.Ready {
+		status = http.StatusServiceUnavailable
+	}
+	writeJSON(w, status, answer)
+}
+
+// refuse answers with the error body that all listeners share.
+func refuse(w http.ResponseWriter, status int, code, message string) {
+	var answer struct {
+		Error struct {
+			Code    string `json:"code"`
+			Message string `json:"message"`
+		} `json:"error"`
+	}
+	answer.Error.Code, answer.Error.Message = code, message
+	writeJSON(w, status, answer)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, "internal error", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // the peer may have gone
+}

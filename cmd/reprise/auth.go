@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/MicahParks/keyfunc/v3"
+	"github.com/golang-jwt/jwt/v5"
+	"golang.org/x/time/rate"
+)
+
+// leeway is how far the clocks of the token's maker and of this process may be
+// apart.
+const leeway = 5 * time.Second
+
+// errUnauthorized is the one answer to every bad token.
+var errUnauthorized = errors.New("unauthorized")
+
+// verifier checks tokens against one kind of key. It is safe for concurrent use.
+type verifier struct {
+	parser *jwt.Parser
+	key    jwt.Keyfunc
+	// ready tells whether there is a key at all.
+	ready func() bool
+}
+
+// claims are what a token says.
+type claims struct {
+	jwt.RegisteredClaims
+	// Device binds the token to one device of the user; "" to none.
+	Device string `json:"device,omitempty"`
+}
+
+// newVerifier makes the verifier that the settings ask for. Keys that come from
+// a URL are fetched, and fetched again, until ctx ends.
+func newVerifier(ctx context.Context, cfg *config, log *slog.Logger) (*verifier, error) {
+	v := &verifier{ready: func() bool { return true }}
+	var methods []string
+	switch {
+	case cfg.authHMACSecret.isSet():
+		secret := []byte(cfg.authHMACSecret.reveal())
+		methods = []string{"HS256", "HS384", "HS512"}
+		v.key = func(*jwt.Token) (any, error) { return secret, nil }
+		if len(secret) < 32 {
+			log.Warn("the secret of the tokens is short", "bytes", len(secret), "want", 32)
+		}
+	case cfg.authPublicKeyFile != "":
+		key, allowed, err := readPublicKey(cfg.authPublicKeyFile)
+		if err != nil {
+			return nil, err
+		}
+		methods = allowed
+		v.key = func(*jwt.Token) (any, error) { return key, nil }
+	case cfg.authJWKSURL != "":
+		methods = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+		if err := v.fetchKeys(ctx, cfg.authJWKSURL, log); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, errors.New("no key to check tokens with")
+	}
+	options := []jwt.ParserOption{
+		jwt.WithValidMethods(methods),
+		jwt.WithExpirationRequired(),
+		jwt.WithLeeway(leeway),
+	}
+	if cfg.authIssuer != "" {
+		options = append(options, jwt.WithIssuer(cfg.authIssuer))
+	}
+	if cfg.authAudience != "" {
+		options = append(options, jwt.WithAudience(cfg.authAudience))
+	}
+	v.parser = jwt.NewParser(options...)
+	return v, nil
+}
+
+// fetchKeys takes the keys from url. That none can be had now is no error: they
+// are asked for again, and until then v is not ready.
+func (v *verifier) fetchKeys(ctx context.Context, url string, log *slog.Logger) error {
+	set, err := keyfunc.NewDefaultOverrideCtx(ctx, []string{url}, keyfunc.Override{
+		HTTPTimeout:       10 * time.Second,
+		RateLimitWaitMax:  time.Second,
+		RefreshInterval:   5 * time.Minute,
+		RefreshUnknownKID: rate.NewLimiter(rate.Every(time.Minute), 1),
+		RefreshErrorHandlerFunc: func(string) func(context.Context, error) {
+			return func(_ context.Context, err error) { log.Warn("keys cannot be fetched", "err", err) }
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("keys: %w", err)
+	}
+	v.key = set.Keyfunc
+	v.ready = func() bool {
+		keys, err := set.Storage().KeyReadAll(ctx)
+		return err == nil && len(keys) > 0
+	}
+	return nil
+}
+
+// authenticate tells whose token it is. The error is the same for every fault.
+func (v *verifier) authenticate(token string) (user, device string, expires time.Time, err error) {
+	var c claims
+	if _, err := v.parser.ParseWithClaims(token, &c, v.key); err != nil || c.Subject == "" {
+		return "", "", time.Time{}, errUnauthorized
+	}
+	return c.Subject, c.Device, c.ExpiresAt.Time, nil
+}
+
+// readPublicKey reads a PEM file with a public key or a certificate, and tells
+// which algorithms its kind of key is for.
+func readPublicKey(path string) (key any, methods []string, err error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("public key: %w", err)
+	}
+	block, _ := pem.Decode(raw)
+	if block == nil {
+		return nil, nil, fmt.Errorf("public key: %s is no PEM file", path)
+	}
+	switch block.Type {
+	case "PUBLIC KEY":
+		key, err = x509.ParsePKIXPublicKey(block.Bytes)
+	case "RSA PUBLIC KEY":
+		key, err = x509.ParsePKCS1PublicKey(block.Bytes)
+	case "CERTIFICATE":
+		var cert *x509.Certificate
+		if cert, err = x509.ParseCertificate(block.Bytes); err == nil {
+			key = cert.PublicKey
+		}
+	default:
+		err = fmt.Errorf("holds a %s", block.Type)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("public key: %s: %w", path, err)
+	}
+	switch k := key.(type) {
+	case *rsa.PublicKey:
+		return k, []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}, nil
+	case *ecdsa.PublicKey:
+		method, ok := map[int]string{256: "ES256", 384: "ES384", 521: "ES512"}[k.Curve.Params().BitSize]
+		if !ok {
+			return nil, nil, fmt.Errorf("public key: %s: no token is signed on the curve %s", path, k.Curve.Params().Name)
+		}
+		return k, []string{method}, nil
+	case ed25519.PublicKey:
+		return k, []string{"EdDSA"}, nil
+	default:
+		return nil, nil, fmt.Errorf("public key: %s: no token is signed with a %T", path, key)
+	}
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+)
+
+// A user and two devices for examples and for reprise dev to suggest.
+const (
+	exampleUser = "11111111-1111-4111-8111-111111111111"
+	exampleTV   = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
+	exampleItem = "cccccccc-cccc-4ccc-8ccc-cccccccccccc"
+)
+
+// allCommands is every command, in the order of the help text.
+func allCommands() []*command {
+	return []*command{
+		{
+			name:    "dev",
+			summary: "everything in one process on this machine, for trying and developing",
+			about: `
+Starts an embedded NATS server with JetStream on disk, an emulator of PubNub, the
+bridge and an edge without authentication, and prints what to try next. What was
+published stays in data-dir; delete that directory to begin anew.`,
+			examples: []string{
+				"reprise dev",
+				"reprise dev --listen 127.0.0.1:0 --data-dir /tmp/relay",
+			},
+			defaults: devDefaults(),
+			run:      runDev,
+		},
+		{
+			name:    "serve",
+			summary: "one production node: bridge and edge",
+			about: `
+Without nats-url the log is embedded in this process and lies in data-dir.`,
+			examples: []string{
+				"reprise serve --pubnub-subscribe-key sub-c-… --auth-hmac-secret-file jwt.key",
+				"REPRISE_CONFIG=/etc/reprise.yaml reprise serve",
+			},
+			run: func(ctx context.Context, c *call) error { return runNode(ctx, c, roles{bridge: true, edge: true}) },
+		},
+		{
+			name:     "bridge",
+			summary:  "the half that carries PubNub into the log, against an external NATS",
+			examples: []string{"reprise bridge --nats-url nats://127.0.0.1:4222 --pubnub-subscribe-key sub-c-…"},
+			run:      func(ctx context.Context, c *call) error { return runNode(ctx, c, roles{bridge: true}) },
+		},
+		{
+			name:     "edge",
+			summary:  "the half that serves the log to devices, against an external NATS",
+			examples: []string{"reprise edge --nats-url nats://127.0.0.1:4222 --auth-jwks-url https://login.example/keys"},
+			run:      func(ctx context.Context, c *call) error { return runNode(ctx, c, roles{edge: true}) },
+		},
+		{
+			name:    "emulator",
+			summary: "the PubNub emulator alone, with the keys demo and demo",
+			about: `
+Everything that it knows is in memory and gone when it ends.`,
+			examples: []string{"reprise emulator --emulator-listen 127.0.0.1:8090"},
+			run:      runEmulator,
+		},
+		{
+			name:    "check",
+			summary: "read the configuration and say what is wrong",
+			about: `
+Reads what a node would read. Whether NATS, PubNub and the keys can be reached is
+not checked by this version.`,
+			examples: []string{"reprise check --print --config /etc/reprise.yaml"},
+			run:      runCheck,
+		},
+		{
+			name:    "tail",
+			summary: "be a device: print frames as they come, resume after a cut",
+			about: `
+Prints a line for each frame: when it was stamped, its type, its hlc and the rest.
+When the connection is lost it is made again, and what was missed comes first. At
+the end the command to go on with is printed. Ctrl-C ends with exit code 0.`,
+			examples: []string{
+				"reprise tail --user " + exampleUser,
+				"reprise tail --user " + exampleUser + " --since earliest --json",
+				"reprise tail --url wss://relay.example/ws --token-file token.jwt",
+			},
+			run: runTail,
+		},
+		{
+			name: "publish", args: "CHANNEL JSON", operands: 2,
+			summary: "publish to PubNub; without keys, to the local emulator",
+			about: `
+Without keys the emulator of reprise dev is published to, at 127.0.0.1:8090 unless
+pubnub-origin says otherwise. Prints the timetoken.`,
+			examples: []string{
+				"reprise publish user." + exampleUser + ".notifications '" + `{"text":"hello"}` + "'",
+			},
+			run: runPublish,
+		},
+		{
+			name:     "log",
+			summary:  "read a user's events from the log, through the admin listener",
+			examples: []string{"reprise log --user " + exampleUser, "reprise log --user " + exampleUser + " --since 019a3f2c8e410003 --json"},
+			run:      runLog,
+		},
+		{
+			name:    "token",
+			summary: "a signed token (HS256) for trying things",
+			about: `
+Prints a JWT for the user, signed with auth-hmac-secret.`,
+			examples: []string{"reprise token --user " + exampleUser + " --auth-hmac-secret-file jwt.key --expires-in 10m"},
+			run:      runToken,
+		},
+		{
+			name:    "version",
+			summary: "version, commit and Go",
+			run:     runVersion,
+		},
+		{
+			name: "help", args: "[COMMAND]",
+			summary: "this text, or a command's settings",
+		},
+	}
+}

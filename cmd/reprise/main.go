@@ -1,0 +1,47 @@
+// Command reprise relays PubNub events to a user's devices, and gives each
+// device that comes back exactly what it missed.
+//
+// It is one binary with many roles: a whole relay on a developer's machine
+// (reprise dev), a production node (serve) or one half of it (bridge, edge),
+// and the tools to try and to look at them. `reprise help` lists them, and
+// `reprise help COMMAND` a command's settings.
+//
+// A setting has one name in three spellings: a flag, a REPRISE_ variable and a
+// key in a YAML file. They live in one table, in settings.go. Nothing outside
+// this package knows of flags or variables, except OpenTelemetry's OTEL_*.
+//
+// # Failure modes
+//
+//   - HAZARD: a mistake in the configuration. All of them are reported at once,
+//     each with its setting and where that came from, before anything starts.
+//   - HAZARD: the first SIGINT or SIGTERM lets connections go and stores what
+//     has been received, which takes about as long as the setting drain says. A
+//     second one ends the process at once; what was not stored then comes again
+//     from PubNub.
+//
+// # Concurrency
+//
+// A node is a stack of parts (see stack.go), each with a goroutine and a
+// context of its own. They end in the opposite order of their start.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2) // sent to by the runtime, never closed
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		cancel()
+		<-signals
+		os.Exit(exitFailed)
+	}()
+	p := program{args: os.Args[1:], env: newEnvironment(os.Environ()), out: os.Stdout, err: os.Stderr}
+	os.Exit(p.run(ctx))
+}

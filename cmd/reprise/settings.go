@@ -1,0 +1,340 @@
+package main
+
+import (
+	"cmp"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// config is every setting, read. Which of them a command uses is in the table.
+type config struct {
+	listen, adminListen, emulatorListen string
+	adminToken                          secret
+
+	dataDir, natsURL, natsCreds, natsListen string
+	streamShards, streamReplicas            int
+	streamMaxAge                            time.Duration
+	streamMaxBytes                          int64
+	streamSync                              string
+
+	pubnubSubscribeKey, pubnubPublishKey, pubnubToken secret
+	pubnubOrigin                                      string
+	pubnubTLS                                         bool
+	pubnubChannels                                    []string
+
+	auth                                string
+	authHMACSecret                      secret
+	authPublicKeyFile, authJWKSURL      string
+	authIssuer, authAudience            string
+	allowedOrigins                      []string
+	tlsCertFile, tlsKeyFile             string
+	tlsACMEHosts                        []string
+	trustedProxies                      []netip.Prefix
+	node                                string
+	maxConnections, maxPerUser          int
+	maxHandshakes                       rate.Limit
+	maxMessageBytes                     int64
+	messageRate                         rate.Limit
+	pingInterval, idleTimeout, slowTime time.Duration
+	tailBytes                           int64
+	tailPerUser                         int
+	tailLinger                          time.Duration
+
+	idFormat            string
+	maxDrift, drain     time.Duration
+	logLevel, logFormat string
+
+	user, device, since, url, adminURL string
+	token                              secret
+	json, echo, print                  bool
+	expiresIn                          time.Duration
+
+	// origins says where each setting came from, and shown what it may be
+	// printed as, by its name. What could not be read is in neither.
+	origins map[string]source
+	shown   map[string]string
+}
+
+// setting is one row of the table: one name in three spellings.
+type setting struct {
+	name   string
+	value  string // what kind of value, for the help text
+	def    string // the default as text; "" is none
+	shown  string // the default for the help text, where it is not def
+	help   string
+	also   string   // another environment variable, which REPRISE_… beats
+	used   []string // commands
+	hidden bool     // a secret: never printed, and can be read from a file
+	parse  func(*config) parser
+}
+
+// variable is the setting's name in the environment.
+func (s *setting) variable() string { return variableOf(s.name) }
+
+func variableOf(name string) string {
+	return "REPRISE_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+}
+
+// isSwitch tells whether the flag may stand without a value.
+func (s *setting) isSwitch() bool { return s.value == "" }
+
+// Sets of commands that use the same settings.
+var (
+	forNodes   = []string{"dev", "serve", "bridge", "edge"}
+	forLogs    = []string{"dev", "serve", "bridge", "edge", "emulator"}
+	forEdges   = []string{"dev", "serve", "edge"}
+	forBridges = []string{"dev", "serve", "bridge"}
+	forPubNub  = []string{"serve", "bridge", "publish"}
+)
+
+// checked adds check, which reads what a node reads.
+func checked(commands ...[]string) []string {
+	all := []string{"check"}
+	for _, c := range commands {
+		all = append(all, c...)
+	}
+	return all
+}
+
+// table is every setting, in the order of the help texts.
+var table = []setting{
+	{name: "listen", value: "ADDRESS", def: "127.0.0.1:8080", used: checked(forEdges),
+		help:  "devices connect here, at /ws; port 0 takes a free one",
+		parse: func(c *config) parser { return address(&c.listen) }},
+	{name: "admin-listen", value: "ADDRESS", def: "127.0.0.1:9090", used: checked(forNodes),
+		help:  "/healthz /readyz /metrics /v1/… /debug/pprof",
+		parse: func(c *config) parser { return address(&c.adminListen) }},
+	{name: "admin-token", value: "SECRET", hidden: true, used: append(checked(forNodes), "log"),
+		help:  "bearer token of the admin listener; a must off loopback",
+		parse: func(c *config) parser { return secretText(&c.adminToken) }},
+	{name: "emulator-listen", value: "ADDRESS", def: "127.0.0.1:8090", used: []string{"dev", "emulator"},
+		help:  "the PubNub emulator",
+		parse: func(c *config) parser { return address(&c.emulatorListen) }},
+
+	{name: "data-dir", value: "DIRECTORY", def: "./reprise-data", used: checked([]string{"dev", "serve"}),
+		help:  "the embedded JetStream's files; one process at a time",
+		parse: func(c *config) parser { return anyText(&c.dataDir) }},
+	{name: "nats-url", value: "URLS", shown: "embedded", used: checked([]string{"serve", "bridge", "edge"}),
+		help:  "external NATS server or cluster, comma separated",
+		parse: func(c *config) parser { return natsURLs(&c.natsURL) }},
+	{name: "nats-creds", value: "FILE", used: checked([]string{"serve", "bridge", "edge"}),
+		help:  "NATS credentials file",
+		parse: func(c *config) parser { return anyText(&c.natsCreds) }},
+	{name: "nats-listen", value: "ADDRESS", used: checked([]string{"dev", "serve"}),
+		help:  "the embedded server's client port, for the nats command line",
+		parse: func(c *config) parser { return optionalAddress(&c.natsListen) }},
+	{name: "stream-shards", value: "N", def: "0", shown: "1, on a cluster 8", used: checked(forNodes),
+		help:  "number of shards of a new log; fixed from then on",
+		parse: func(c *config) parser { return integer(&c.streamShards, 0, 1024) }},
+	{name: "stream-replicas", value: "N", def: "0", shown: "1, on a cluster 3", used: checked(forNodes),
+		help:  "copies of the log",
+		parse: func(c *config) parser { return integer(&c.streamReplicas, 0, 5) }},
+	{name: "stream-max-age", value: "DURATION", def: "168h", used: checked(forNodes),
+		help:  "how long events are kept",
+		parse: func(c *config) parser { return duration(&c.streamMaxAge, time.Second) }},
+	{name: "stream-max-bytes", value: "SIZE", def: "0", shown: "none", used: checked(forNodes),
+		help:  "bound of each shard; the oldest events go first",
+		parse: func(c *config) parser { return size(&c.streamMaxBytes, 0) }},
+	{name: "stream-sync", value: "DURATION", def: "1s", used: checked([]string{"dev", "serve"}),
+		help:  "how often the embedded server calls fsync, or always: before each acknowledgement",
+		parse: func(c *config) parser { return syncInterval(&c.streamSync) }},
+
+	{name: "pubnub-subscribe-key", value: "SECRET", hidden: true, also: "PUBNUB_SUBSCRIBE_KEY", used: checked(forPubNub),
+		help:  "PubNub's subscribe key",
+		parse: func(c *config) parser { return secretText(&c.pubnubSubscribeKey) }},
+	{name: "pubnub-publish-key", value: "SECRET", hidden: true, also: "PUBNUB_PUBLISH_KEY", used: checked(forPubNub),
+		help:  "PubNub's publish key; without it devices cannot send",
+		parse: func(c *config) parser { return secretText(&c.pubnubPublishKey) }},
+	{name: "pubnub-token", value: "SECRET", hidden: true, used: checked(forPubNub),
+		help:  "PubNub access manager token",
+		parse: func(c *config) parser { return secretText(&c.pubnubToken) }},
+	{name: "pubnub-origin", value: "HOST:PORT", def: "ps.pndsn.com", used: checked(forPubNub),
+		help:  "where PubNub is",
+		parse: func(c *config) parser { return origin(&c.pubnubOrigin) }},
+	{name: "pubnub-tls", def: "true", used: checked(forPubNub),
+		help:  "speak TLS to PubNub",
+		parse: func(c *config) parser { return boolean(&c.pubnubTLS) }},
+	{name: "pubnub-channels", value: "LIST", def: "user.*,global.announcements", used: checked(forBridges),
+		help:  "channels that the bridge subscribes to",
+		parse: func(c *config) parser { return list(&c.pubnubChannels) }},
+
+	{name: "auth", value: "jwt|none", def: "jwt", used: checked(forEdges),
+		help:  "how devices say who they are; none only on loopback",
+		parse: func(c *config) parser { return oneOf(&c.auth, "jwt", "none") }},
+	{name: "auth-hmac-secret", value: "SECRET", hidden: true, used: append(checked(forEdges), "token"),
+		help:  "shared secret of the tokens: HS256, HS384, HS512",
+		parse: func(c *config) parser { return secretText(&c.authHMACSecret) }},
+	{name: "auth-public-key-file", value: "FILE", used: checked(forEdges),
+		help:  "public key of the tokens, PEM: RSA, ECDSA or Ed25519",
+		parse: func(c *config) parser { return anyText(&c.authPublicKeyFile) }},
+	{name: "auth-jwks-url", value: "URL", used: checked(forEdges),
+		help:  "public keys of the tokens, as a JSON Web Key Set",
+		parse: func(c *config) parser { return webURL(&c.authJWKSURL, "http", "https") }},
+	{name: "auth-issuer", value: "TEXT", used: append(checked(forEdges), "token"),
+		help:  "the iss that a token must have",
+		parse: func(c *config) parser { return anyText(&c.authIssuer) }},
+	{name: "auth-audience", value: "TEXT", used: append(checked(forEdges), "token"),
+		help:  "an aud that a token must have",
+		parse: func(c *config) parser { return anyText(&c.authAudience) }},
+	{name: "allowed-origins", value: "LIST", shown: "same origin", used: checked(forEdges),
+		help:  "origins of the web pages that may connect",
+		parse: func(c *config) parser { return list(&c.allowedOrigins) }},
+	{name: "tls-cert-file", value: "FILE", used: checked(forEdges),
+		help:  "certificate chain for devices, PEM",
+		parse: func(c *config) parser { return anyText(&c.tlsCertFile) }},
+	{name: "tls-key-file", value: "FILE", used: checked(forEdges),
+		help:  "its key, PEM",
+		parse: func(c *config) parser { return anyText(&c.tlsKeyFile) }},
+	{name: "tls-acme-hosts", value: "LIST", used: checked(forEdges),
+		help:  "host names to get certificates for; not in this version",
+		parse: func(c *config) parser { return list(&c.tlsACMEHosts) }},
+	{name: "trusted-proxies", value: "LIST", used: checked(forEdges),
+		help:  "networks whose X-Forwarded-For counts",
+		parse: func(c *config) parser { return networks(&c.trustedProxies) }},
+	{name: "node", value: "NAME", shown: "host name, made safe", used: checked(forNodes),
+		help:  "names the edge's durable consumers",
+		parse: func(c *config) parser { return anyText(&c.node) }},
+	{name: "max-connections", value: "N", def: "0", shown: "0 (no limit)", used: checked(forEdges),
+		help:  "connections of this edge",
+		parse: func(c *config) parser { return integer(&c.maxConnections, 0, 1<<30) }},
+	{name: "max-connections-per-user", value: "N", def: "20", used: checked(forEdges),
+		help:  "connections of one user on this edge",
+		parse: func(c *config) parser { return integer(&c.maxPerUser, 1, 1<<20) }},
+	{name: "max-handshakes-per-address", value: "RATE", def: "50/s", used: checked(forEdges),
+		help:  "handshakes from one address; 0 is no limit, the default leaves loopback alone",
+		parse: func(c *config) parser { return frequency(&c.maxHandshakes, true) }},
+	{name: "max-message-bytes", value: "SIZE", def: "32768", used: checked(forEdges),
+		help:  "largest frame that a device may send",
+		parse: func(c *config) parser { return size(&c.maxMessageBytes, 64) }},
+	{name: "message-rate", value: "RATE", def: "20/s", used: checked(forEdges),
+		help:  "frames that a device may send, after a burst of 200",
+		parse: func(c *config) parser { return frequency(&c.messageRate, false) }},
+	{name: "ping-interval", value: "DURATION", def: "30s", used: checked(forEdges),
+		help:  "how often a silent device is pinged",
+		parse: func(c *config) parser { return duration(&c.pingInterval, 10*time.Millisecond) }},
+	{name: "idle-timeout", value: "DURATION", def: "60s", used: checked(forEdges),
+		help:  "a device from which nothing came for so long is closed (4001)",
+		parse: func(c *config) parser { return duration(&c.idleTimeout, 20*time.Millisecond) }},
+	{name: "slow-timeout", value: "DURATION", def: "30s", used: checked(forEdges),
+		help:  "a device that takes no byte for so long is closed (4002)",
+		parse: func(c *config) parser { return duration(&c.slowTime, 10*time.Millisecond) }},
+	{name: "tail-bytes", value: "SIZE", def: "256MiB", used: checked(forEdges),
+		help:  "memory for recent events, over all users",
+		parse: func(c *config) parser { return size(&c.tailBytes, 1<<16) }},
+	{name: "tail-per-user", value: "N", def: "256", used: checked(forEdges),
+		help:  "recent events of one user in memory",
+		parse: func(c *config) parser { return integer(&c.tailPerUser, 1, 1<<20) }},
+	{name: "tail-linger", value: "DURATION", def: "5m", used: checked(forEdges),
+		help:  "how long they stay after the user's last connection",
+		parse: func(c *config) parser { return duration(&c.tailLinger, time.Millisecond) }},
+
+	{name: "id-format", value: "uuid|opaque", def: "uuid", used: checked(forNodes),
+		help:  "what content_id and target_device_id look like",
+		parse: func(c *config) parser { return oneOf(&c.idFormat, "uuid", "opaque") }},
+	{name: "max-drift", value: "DURATION", def: "60s", used: checked(forBridges),
+		help:  "how far ahead of the wall clock another clock may be",
+		parse: func(c *config) parser { return duration(&c.maxDrift, time.Millisecond) }},
+	{name: "drain", value: "DURATION", def: "20s", used: checked(forNodes),
+		help:  "over how long connections are let go at the end",
+		parse: func(c *config) parser { return duration(&c.drain, 0) }},
+
+	{name: "user", value: "UUID", used: []string{"tail", "log", "token"},
+		help:  "the user",
+		parse: func(c *config) parser { return identifier(&c.user) }},
+	{name: "device", value: "UUID", shown: "a random one", used: []string{"tail", "token"},
+		help:  "the device; for token: none, the token is good for every device",
+		parse: func(c *config) parser { return identifier(&c.device) }},
+	{name: "since", value: "CURSOR", used: []string{"tail", "log"},
+		help:  "show what came after this cursor (an hlc), or earliest, or latest",
+		parse: func(c *config) parser { return cursor(&c.since) }},
+	{name: "echo", def: "false", used: []string{"tail"},
+		help:  "show also what comes from this device itself",
+		parse: func(c *config) parser { return boolean(&c.echo) }},
+	{name: "url", value: "URL", def: "ws://127.0.0.1:8080/ws", used: []string{"tail"},
+		help:  "the edge",
+		parse: func(c *config) parser { return webURL(&c.url, "ws", "wss", "http", "https") }},
+	{name: "token", value: "SECRET", hidden: true, used: []string{"tail"},
+		help:  "the device's JWT",
+		parse: func(c *config) parser { return secretText(&c.token) }},
+	{name: "admin-url", value: "URL", def: "http://127.0.0.1:9090", used: []string{"log"},
+		help:  "the admin listener",
+		parse: func(c *config) parser { return webURL(&c.adminURL, "http", "https") }},
+	{name: "json", def: "false", used: []string{"tail", "log"},
+		help:  "print frames as they are, one a line",
+		parse: func(c *config) parser { return boolean(&c.json) }},
+	{name: "expires-in", value: "DURATION", def: "1h", used: []string{"token"},
+		help:  "how long the token is good",
+		parse: func(c *config) parser { return duration(&c.expiresIn, time.Second) }},
+	{name: "print", def: "false", used: []string{"check"},
+		help:  "show the effective settings and where each came from",
+		parse: func(c *config) parser { return boolean(&c.print) }},
+
+	{name: "log-level", value: "LEVEL", def: "info", used: checked(forLogs),
+		help:  "debug, info, warn or error",
+		parse: func(c *config) parser { return oneOf(&c.logLevel, "debug", "info", "warn", "error") }},
+	{name: "log-format", value: "text|json", def: "", shown: "text on a terminal, else json", used: checked(forLogs),
+		help:  "how log lines look",
+		parse: func(c *config) parser { return oneOf(&c.logFormat, "", "text", "json") }},
+}
+
+// devDefaults are the defaults that differ in dev.
+func devDefaults() map[string]string {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = os.TempDir()
+	}
+	return map[string]string{
+		"data-dir":                   filepath.Join(cache, "reprise", "dev"),
+		"auth":                       "none",
+		"drain":                      "1s",
+		"max-handshakes-per-address": "0",
+	}
+}
+
+// lookup finds a setting by its name.
+func lookup(name string) *setting {
+	for i := range table {
+		if table[i].name == name {
+			return &table[i]
+		}
+	}
+	return nil
+}
+
+// usedBy returns the settings of a command, in the order of the table.
+func usedBy(command string) []*setting {
+	var found []*setting
+	for i := range table {
+		if slices.Contains(table[i].used, command) {
+			found = append(found, &table[i])
+		}
+	}
+	return found
+}
+
+// shownDefault is the default for the help text of a command.
+func (s *setting) shownDefault(defaults map[string]string) string {
+	if d, ok := defaults[s.name]; ok {
+		return d
+	}
+	return cmp.Or(s.shown, s.def, "none")
+}
+
+// credentials are the part of a URL that must not be printed.
+var credentials = regexp.MustCompile(`[^/@,]+@`)
+
+// printable is text as it may be shown: secrets and the credentials within URLs
+// are not.
+func (s *setting) printable(text string) string {
+	if s.hidden && text != "" {
+		return redacted
+	}
+	return credentials.ReplaceAllString(text, redacted+"@")
+}

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"reprise/edge/client"
+	"reprise/hlc"
+)
+
+// runTail is a device on the command line.
+func runTail(ctx context.Context, c *call) error {
+	device := c.cfg.device
+	if device == "" {
+		device = uuid.NewString()
+	}
+	config := client.Config{
+		URL:    c.cfg.url,
+		User:   c.cfg.user,
+		Device: device,
+		Since:  c.cfg.since,
+		Echo:   c.cfg.echo,
+		Logger: c.log,
+		OnFrame: func(f client.Frame) {
+			if c.cfg.json {
+				c.printf("%s\n", f.Raw)
+				return
+			}
+			c.printf("%s\n", frameLine(f))
+		},
+		OnDisconnect: func(err error, wait time.Duration) {
+			fmt.Fprintf(c.err, "# %v; again in %v\n", err, wait.Round(time.Millisecond))
+		},
+	}
+	if c.cfg.token.isSet() {
+		config.Token = func(context.Context) (string, error) { return c.cfg.token.reveal(), nil }
+	}
+	self, err := client.New(config)
+	if err != nil {
+		return err
+	}
+	err = self.Run(ctx)
+	if since := self.Since(); since != "" {
+		fmt.Fprintf(c.err, "# to go on from here:\n%s\n", continueLine(c.cfg, device, since))
+	}
+	return err
+}
+
+// continueLine is the command that goes on where this tail ends.
+func continueLine(cfg *config, device, since string) string {
+	words := []string{"reprise tail"}
+	if cfg.user != "" {
+		words = append(words, "--user", cfg.user)
+	}
+	words = append(words, "--device", device, "--since", since)
+	if cfg.origins["url"] != fromDefault {
+		words = append(words, "--url", lookup("url").printable(cfg.url))
+	}
+	if from := cfg.origins["token"]; strings.HasPrefix(string(from), "--") {
+		words = append(words, string(from), "…")
+	}
+	if cfg.echo {
+		words = append(words, "--echo")
+	}
+	if cfg.json {
+		words = append(words, "--json")
+	}
+	return strings.Join(words, " ")
+}
+
+// frameLine is a frame for reading: time, type, hlc, and the other members as
+// they stand.
+func frameLine(f client.Frame) string {
+	var line strings.Builder
+	at, stamp := "            ", "-"
+	if f.Hlc != hlc.Zero {
+		at, stamp = f.Hlc.Time().Local().Format("15:04:05.000"), f.Hlc.String()
+	}
+	fmt.Fprintf(&line, "%s  %-16s  %-16s", at, f.Type, stamp)
+	for _, m := range members(f.Raw) {
+		if m.name != "type" && m.name != "hlc" {
+			fmt.Fprintf(&line, "  %s=%s", m.name, m.value)
+		}
+	}
+	return line.String()
+}
+
+// member is one member of a JSON object, its value as it is written. A string
+// that needs no quotes to be read has none.
+type member struct{ name, value string }
+
+// members reads the members of an object in their order.
+func members(raw []byte) []member {
+	var found []member
+	d := json.NewDecoder(bytes.NewReader(raw))
+	if _, err := d.Token(); err != nil {
+		return nil
+	}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return found
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return found
+		}
+		found = append(found, member{fmt.Sprint(name), plain(value)})
+	}
+	return found
+}
+
+// plain is a JSON value without quotes, where it is a string without spaces,
+// quotes and control characters.
+func plain(value json.RawMessage) string {
+	var text string
+	if json.Unmarshal(value, &text) != nil || text == "" {
+		return string(value)
+	}
+	for _, r := range text {
+		if r <= ' ' || r == '"' || r == '\\' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+			return string(value)
+		}
+	}
+	return text
+}
