@@ -101,7 +101,16 @@ func (c *Clock) merge(t Timestamp) {
 	}
 }
 
-// since is the physical time from wall to t.
+// since is the physical time from wall to t, at most what a Duration holds
+// (292 years): a wrapped distance would pass for a small one.
 func (t Timestamp) since(wall Timestamp) time.Duration {
-	return time.Duration(t.Millis()-wall.Millis()) * time.Millisecond
+	const most = math.MaxInt64 / int64(time.Millisecond)
+	ms := t.Millis() - wall.Millis()
+	switch {
+	case ms > most:
+		return math.MaxInt64
+	case ms < -most:
+		return math.MinInt64
+	}
+	return time.Duration(ms) * time.Millisecond
 }
