@@ -34,7 +34,9 @@ type conn struct {
 	// owned by the writer, of which one at most exists at a time
 	pos      stream.Position // everything up to here was sent, or is not for this device
 	replayed int             // event frames before caught_up
-	heard    uint64          // announcements before this one were sent, or came too early
+	// incomplete: the welcome said that something is missing.
+	incomplete bool
+	heard      uint64 // announcements before this one were sent, or came too early
 
 	// owned by the reader
 	messages, controls bucket

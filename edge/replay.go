@@ -47,6 +47,7 @@ func (c *conn) open(b *outbox) bool {
 		return false
 	}
 	c.moveTo(stream.Position{Hlc: from})
+	c.incomplete = reason != stream.Complete
 	c.tell(from)
 	cfg := &c.server.cfg
 	b.text(appendWelcome(b.scratch[:0], welcome{
@@ -97,6 +98,9 @@ func (c *conn) replay(b *outbox) bool {
 	var chunk stream.Chunk
 	if !c.withLog(c.server.reads, func(ctx context.Context) (err error) {
 		chunk, err = c.server.cfg.Log.Read(ctx, c.user, c.pos, c.tail.floor())
+		if c.incomplete && errors.Is(err, stream.ErrTrimmed) {
+			return nil // the device knows already that something is missing
+		}
 		return err
 	}) {
 		return false
@@ -108,7 +112,7 @@ func (c *conn) replay(b *outbox) bool {
 			return false
 		}
 	}
-	if chunk.Next.Hlc > c.pos.Hlc {
+	if chunk.Next.Hlc >= c.pos.Hlc {
 		c.moveTo(chunk.Next)
 	}
 	return true
