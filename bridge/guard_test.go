@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -132,8 +133,11 @@ const (
 func TestGuardCursor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		var uris []string
 		g := newGuarded(t, cursor{tt1, 3}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
 			uris = append(uris, r.URL.RawQuery)
 			io.WriteString(w, reply(tt2, 300))
 		}))
@@ -150,10 +154,14 @@ func TestGuardCursor(t *testing.T) {
 			{"our cursor again", cursor{tt2, 0}, tt2 + "/0", 2},
 		} {
 			got, err := g.ask(ctx, tt.at)
+			mu.Lock()
 			if got != tt.want || err != nil || len(uris) != tt.uris {
 				t.Errorf("ask(%s) = %s, %v with %d requests, want %s with %d", tt.name, got, err, len(uris), tt.want, tt.uris)
 			}
+			mu.Unlock()
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		if want := "tt=" + tt2 + "&tr=300&uuid=x"; len(uris) < 2 || uris[1] != want {
 			t.Errorf("requests = %q, want the second with %s", uris, want)
 		}
@@ -165,9 +173,10 @@ func TestGuardCursor(t *testing.T) {
 func TestGuardFirstStart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		fail := true
+		var fail atomic.Bool
+		fail.Store(true)
 		g := newGuarded(t, cursor{}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if fail {
+			if fail.Load() {
 				w.WriteHeader(503)
 				return
 			}
@@ -176,7 +185,7 @@ func TestGuardFirstStart(t *testing.T) {
 		if got, err := g.ask(t.Context(), cursor{}); got != "0/0" || err != nil {
 			t.Errorf("ask(handshake) = %s, %v, want 0/0 after a failure: the SDK makes a new handshake", got, err)
 		}
-		fail = false
+		fail.Store(false)
 		g.refuse = errors.New("not saved")
 		if got, err := g.ask(t.Context(), cursor{}); got != "0/0" || err != nil {
 			t.Errorf("ask(handshake) = %s, %v, want 0/0 while the cursor cannot be saved", got, err)
@@ -192,18 +201,19 @@ func TestGuardFirstStart(t *testing.T) {
 func TestGuardBackoff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		status, header := 503, ""
+		var status atomic.Int32
+		var header atomic.Value
+		status.Store(503)
+		header.Store("")
 		g := newGuarded(t, cursor{tt1, 1}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if header != "" {
-				w.Header().Set("Retry-After", header)
-			}
-			w.WriteHeader(status)
+			w.Header().Set("Retry-After", header.Load().(string))
+			w.WriteHeader(int(status.Load()))
 			io.WriteString(w, reply(tt2, 1))
 		}))
 		wait := func() time.Duration {
 			began := time.Now()
 			got, err := g.ask(t.Context(), cursor{tt1, 1})
-			if status != 200 && got != tt1+"/1" || err != nil {
+			if status.Load() != 200 && got != tt1+"/1" || err != nil {
 				t.Errorf("ask() = %s, %v, want the old cursor", got, err)
 			}
 			return time.Since(began)
@@ -222,16 +232,16 @@ func TestGuardBackoff(t *testing.T) {
 		if h := g.b.Health(); !h.Silent || h.PollAge < sum {
 			t.Errorf("Health() = %+v after %s of failures, want silent", h, sum)
 		}
-		header = "45"
+		header.Store("45")
 		if d := wait(); d != 45*time.Second {
 			t.Errorf("Retry-After 45: waited %s, want 45 s", d)
 		}
-		header = "86400"
+		header.Store("86400")
 		if d := wait(); d != 5*time.Minute {
 			t.Errorf("Retry-After 86400: waited %s, want at most 5 m", d)
 		}
-		header = ""
-		status = 200
+		header.Store("")
+		status.Store(200)
 		if d := wait(); d != 0 {
 			t.Errorf("good poll: waited %s, want 0", d)
 		}
@@ -253,9 +263,9 @@ func TestGuardBackoff(t *testing.T) {
 func TestGuardTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		half := false
+		var half atomic.Bool
 		g := newGuarded(t, cursor{tt1, 1}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if half {
+			if half.Load() {
 				io.WriteString(w, `{"t":`)
 				w.(http.Flusher).Flush()
 			}
@@ -267,7 +277,7 @@ func TestGuardTimeout(t *testing.T) {
 			if d := time.Since(began); got != tt1+"/1" || err != nil || d < 310*time.Second || d > 311*time.Second {
 				t.Errorf("ask() = %s, %v after %s, want the old cursor after 310 s", got, err, d)
 			}
-			half = true
+			half.Store(true)
 		}
 	})
 }
@@ -371,10 +381,11 @@ func TestGuardUnasked(t *testing.T) {
 func TestGuardLarge(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		large := true
+		var large atomic.Bool
+		large.Store(true)
 		g := newGuarded(t, cursor{tt1, 1}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			io.WriteString(w, `{"t":{"t":"`+tt2+`","r":1},"m":[]`)
-			if large {
+			if large.Load() {
 				io.WriteString(w, strings.Repeat(" ", maxReply))
 			}
 			io.WriteString(w, "}")
@@ -382,7 +393,7 @@ func TestGuardLarge(t *testing.T) {
 		if got, err := g.ask(t.Context(), cursor{tt1, 1}); got != tt1+"/1" || err != nil || len(g.stored) != 0 {
 			t.Errorf("ask(large) = %s, %v, want the old cursor", got, err)
 		}
-		large = false
+		large.Store(false)
 		if got, err := g.ask(t.Context(), cursor{tt1, 1}); got != tt2+"/1" || err != nil {
 			t.Errorf("ask(small) = %s, %v, want the new cursor", got, err)
 		}

@@ -18,15 +18,22 @@ func TestMetrics(t *testing.T) {
 	r.cfg.Meter = metric.NewMeterProvider(metric.WithReader(reader)).Meter("bridge")
 	r.follow()
 	stop := r.start()
+	held := r.pubnub.Inject(pubnubtest.Fault{Kind: pubnubtest.Hold, Endpoint: pubnubtest.Poll, Times: 1})
 	r.pubnub.Inject(pubnubtest.Fault{Kind: pubnubtest.Replay, Times: 1})
-	for i := range 120 {
+	r.pubnub.Publish("user."+testUser+".notifications", []byte(`{}`))
+	if err := held.WaitHits(testContext(t), 1); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 119 {
 		r.pubnub.Publish("user."+userN(i)+".notifications", []byte(`{}`))
 	}
 	r.pubnub.Publish("user."+testUser+".sync", []byte(`{}`))
 	r.pubnub.Publish("user."+testUser+".sync", []byte(`7`))
 	r.pubnub.Publish("user."+testUser+".devices", []byte(`{"type":"device_heartbeat","device_id":"d"}`))
 	r.pubnub.Publish("global.announcements", []byte(`{}`))
-	r.noMoreAfter(120)
+	held.Clear()
+	r.events(120)
+	r.noMore(testUser)
 	live := collect(t, reader)
 	if live["reprise.bridge.active"] != 1 {
 		t.Errorf("reprise.bridge.active = %v, want 1", live["reprise.bridge.active"])
@@ -49,13 +56,6 @@ func TestMetrics(t *testing.T) {
 	if got["reprise.bridge.messages{result=stored}"] != 121 || got["reprise.bridge.active"] != 0 {
 		t.Errorf("stored %v, active %v, want 121 and 0", got["reprise.bridge.messages{result=stored}"], got["reprise.bridge.active"])
 	}
-}
-
-// noMoreAfter waits for n events and then for one more that is published last.
-func (r *rig) noMoreAfter(n int) {
-	r.t.Helper()
-	r.events(n)
-	r.noMore(testUser)
 }
 
 // collect reads every instrument into one map: counts for histograms.

@@ -54,14 +54,15 @@ func newRig(t *testing.T, shards int, emulator pubnubtest.Config) *rig {
 	}
 	t.Cleanup(s.Close)
 	r := &rig{t: t, pubnub: s, logged: &logBuffer{}, seen: make(chan stream.Record, 1<<16)}
-	r.log, err = stream.Open(testContext(t), stream.Config{DataDir: t.TempDir(), Shards: shards, Listen: "127.0.0.1:0"})
+	logger := slog.New(slog.NewTextHandler(r.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	r.log, err = stream.Open(testContext(t), stream.Config{DataDir: t.TempDir(), Shards: shards, Listen: "127.0.0.1:0", Logger: logger})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.log.Close() })
 	r.cfg = Config{
 		Log: r.log, Origin: s.Addr(), SubscribeKey: "demo", Channels: []string{"user.*", "global.announcements"},
-		Logger: slog.New(slog.NewTextHandler(r.logged, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Logger: logger,
 	}
 	return r
 }
@@ -224,13 +225,18 @@ func userN(n int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012x", n
 
 // logBuffer keeps what was logged.
 type logBuffer struct {
-	mu  sync.Mutex
-	all bytes.Buffer
+	mu    sync.Mutex
+	all   bytes.Buffer
+	added chan struct{} // closed by the next Write; nil if nobody waits
 }
 
 func (b *logBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.added != nil {
+		close(b.added)
+		b.added = nil
+	}
 	return b.all.Write(p)
 }
 
@@ -238,6 +244,27 @@ func (b *logBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.all.String()
+}
+
+// wait returns when text has been logged n times.
+func (b *logBuffer) wait(ctx context.Context, text string, n int) error {
+	for {
+		b.mu.Lock()
+		if strings.Count(b.all.String(), text) >= n {
+			b.mu.Unlock()
+			return nil
+		}
+		if b.added == nil {
+			b.added = make(chan struct{})
+		}
+		added := b.added
+		b.mu.Unlock()
+		select {
+		case <-added:
+		case <-ctx.Done():
+			return fmt.Errorf("%q not logged: %w", text, ctx.Err())
+		}
+	}
 }
 
 // tail is the last of what was logged.

@@ -70,17 +70,12 @@ func TestDeposed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	journal := r.pubnub.Journal()
 	if _, err := kv.Put(testContext(t), "shard.1", []byte(`{"holder":"thief","boot":"thief/99","epoch":99,"ceiling":"0000000000000000"}`)); err != nil {
 		t.Fatal(err)
 	}
 	r.publishNumbered(100, 100, 5)
-	// Once the writers are gone the handshake of a new client is answered by the
-	// guard, and its poll follows.
-	if _, err := r.pubnub.WaitRequest(testContext(t), journal[len(journal)-1].N, func(pubnubtest.Request) bool {
-		return strings.Contains(r.logged.String(), "another bridge took over")
-	}); err != nil {
-		t.Fatalf("not deposed: %v\n%s", err, r.logged.tail())
+	if err := r.logged.wait(testContext(t), "another bridge took over", 1); err != nil {
+		t.Fatal(err)
 	}
 	r.publishNumbered(200, 100, 5)
 	checkNumbered(t, append(all, r.events(200)...), 300)
@@ -88,39 +83,6 @@ func TestDeposed(t *testing.T) {
 	if strings.Count(r.logged.String(), "msg=bridging ") != 2 {
 		t.Errorf("the bridge has not started over once:\n%s", r.logged.tail())
 	}
-}
-
-// TestCheckpointBeforeFirstPoll looks at the buckets when the first poll with a
-// cursor comes in: every shard has that cursor saved.
-func TestCheckpointBeforeFirstPoll(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, 8, pubnubtest.Config{})
-	kv, err := r.jetStream().KeyValue(testContext(t), "REPRISE_CHECKPOINTS")
-	if err != nil {
-		t.Fatal(err)
-	}
-	held := r.pubnub.Inject(pubnubtest.Fault{Kind: pubnubtest.Hold, Endpoint: pubnubtest.Poll, Times: 1})
-	r.start()
-	if err := held.WaitHits(testContext(t), 1); err != nil {
-		t.Fatal(err)
-	}
-	var tt string
-	for _, q := range r.pubnub.Journal() {
-		if q.Endpoint == pubnubtest.Poll {
-			_, tt, _ = strings.Cut(q.URI, "tt=")
-			tt, _, _ = strings.Cut(tt, "&")
-		}
-	}
-	keys, err := kv.Keys(testContext(t))
-	if err != nil || len(keys) != 8 || tt == "" {
-		t.Fatalf("checkpoints = %v, %v, want 8; cursor %q", keys, err, tt)
-	}
-	for _, key := range keys {
-		if e, err := kv.Get(testContext(t), key); err != nil || !strings.Contains(string(e.Value()), `"timetoken":"`+tt+`"`) {
-			t.Errorf("checkpoint %s = %s, %v, want timetoken %s", key, e.Value(), err, tt)
-		}
-	}
-	held.Clear()
 }
 
 // TestNothingOutlivesRun looks for goroutines of the bridge and the SDK after
