@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ type call struct {
 	command *command
 	cfg     *config
 	args    []string
+	self    string // how this program is run
 	out     io.Writer
 	err     io.Writer
 	log     *slog.Logger
@@ -44,6 +46,7 @@ const (
 
 // program is the world around a run of the program.
 type program struct {
+	self string // how this program is run; "" is reprise
 	args []string
 	env  environment
 	out  io.Writer
@@ -87,7 +90,7 @@ func (p program) run(ctx context.Context) int {
 	for _, name := range strangers {
 		log.Warn("unknown variable", "name", name)
 	}
-	err = cmd.run(ctx, &call{command: cmd, cfg: cfg, args: rest, out: p.out, err: p.err, log: log})
+	err = cmd.run(ctx, &call{command: cmd, cfg: cfg, args: rest, self: cmp.Or(p.self, "reprise"), out: p.out, err: p.err, log: log})
 	return p.fail("reprise "+cmd.name, err)
 }
 

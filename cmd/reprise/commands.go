@@ -6,9 +6,10 @@ import (
 
 // A user and two devices for examples and for reprise dev to suggest.
 const (
-	exampleUser = "11111111-1111-4111-8111-111111111111"
-	exampleTV   = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
-	exampleItem = "cccccccc-cccc-4ccc-8ccc-cccccccccccc"
+	exampleUser  = "11111111-1111-4111-8111-111111111111"
+	exampleTV    = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
+	examplePhone = "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb"
+	exampleItem  = "cccccccc-cccc-4ccc-8ccc-cccccccccccc"
 )
 
 // allCommands is every command, in the order of the help text.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"reprise/bridge/pubnubtest"
 )
@@ -47,28 +48,28 @@ func startEmulator(ctx context.Context, c *call, parts *stack) (string, error) {
 // devWelcome tells a developer what there is and what to try.
 func (n *node) devWelcome() {
 	c := n.call
-	item := fmt.Sprintf(`{"type":"progress_update","content_id":"%s","position_seconds":100,"duration_seconds":7200,"device_id":"tv","timestamp":1}`, exampleItem)
 	url, origin := "", ""
 	if n.devices.address() != lookup("listen").def {
 		url = " --url ws://" + n.devices.address() + "/ws"
 	}
 	if n.emulator != emulatorOrigin {
-		origin = "--pubnub-origin " + n.emulator + " "
+		origin = " --pubnub-origin " + n.emulator
 	}
-	c.printf(`Reprise is running on this machine.
+	event := fmt.Sprintf(`{"type":"progress_update","content_id":"%s","position_seconds":100,"device_id":"tv","timestamp":1}`, exampleItem)
+	c.printf(`Reprise is running (process %d).
 
-  devices   ws://%s/ws   (no authentication)
-  admin     http://%s/readyz, /metrics, /v1/stats
-  PubNub    %s   (emulator; keys demo and demo, no TLS)
+  devices   ws://%s/ws   no authentication
+  admin     http://%s    /readyz, /metrics, /v1/stats
+  PubNub    %s   emulator, both keys are demo, no TLS
   log       %s
 
-Try it, each in a terminal of its own:
+Try it, each line in a terminal of its own:
 
-  reprise tail --user %s%s
-  reprise tail --user %s%s --device %s
-  reprise publish %suser.%s.sync '%s'
+  %[6]s tail --user %[7]s --device %[8]s%[9]s
+  %[6]s tail --user %[7]s --device %[10]s%[9]s
+  %[6]s publish user.%[7]s.sync '%[11]s'%[12]s
 
-From the source tree, write go run ./cmd/reprise for reprise. Ctrl-C ends.
-`, n.devices.address(), n.admin.address(), n.emulator, c.cfg.dataDir,
-		exampleUser, url, exampleUser, url, exampleTV, origin, exampleUser, item)
+Ctrl-C ends.
+`, os.Getpid(), n.devices.address(), n.admin.address(), n.emulator, c.cfg.dataDir,
+		c.self, exampleUser, exampleTV, url, examplePhone, event, origin)
 }

@@ -29,6 +29,8 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -42,6 +44,15 @@ func main() {
 		<-signals
 		os.Exit(exitFailed)
 	}()
-	p := program{args: os.Args[1:], env: newEnvironment(os.Environ()), out: os.Stdout, err: os.Stderr}
+	p := program{self: selfName(os.Args[0]), args: os.Args[1:], env: newEnvironment(os.Environ()), out: os.Stdout, err: os.Stderr}
 	os.Exit(p.run(ctx))
+}
+
+// selfName is what a person has to type to run this program again, given the
+// name that it was run by.
+func selfName(name string) string {
+	if strings.Contains(filepath.ToSlash(name), "/go-build") {
+		return "go run ./cmd/reprise" // which puts binaries into its cache
+	}
+	return name
 }

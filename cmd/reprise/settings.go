@@ -239,7 +239,7 @@ var table = []setting{
 		help:  "what content_id and target_device_id look like",
 		parse: func(c *config) parser { return oneOf(&c.idFormat, "uuid", "opaque") }},
 	{name: "max-drift", value: "DURATION", def: "60s", used: checked(forBridges),
-		help:  "how far ahead of the wall clock another clock may be",
+		help:  "how far ahead of the wall clock another clock may be; the log's own stamps always count",
 		parse: func(c *config) parser { return duration(&c.maxDrift, time.Millisecond) }},
 	{name: "drain", value: "DURATION", def: "20s", used: checked(forNodes),
 		help:  "over how long connections are let go at the end",

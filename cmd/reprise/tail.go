@@ -47,14 +47,14 @@ func runTail(ctx context.Context, c *call) error {
 	}
 	err = self.Run(ctx)
 	if since := self.Since(); since != "" {
-		fmt.Fprintf(c.err, "# to go on from here:\n%s\n", continueLine(c.cfg, device, since))
+		fmt.Fprintf(c.err, "# to go on from here:\n%s\n", continueLine(c.self, c.cfg, device, since))
 	}
 	return err
 }
 
 // continueLine is the command that goes on where this tail ends.
-func continueLine(cfg *config, device, since string) string {
-	words := []string{"reprise tail"}
+func continueLine(program string, cfg *config, device, since string) string {
+	words := []string{program, "tail"}
 	if cfg.user != "" {
 		words = append(words, "--user", cfg.user)
 	}

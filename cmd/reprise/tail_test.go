@@ -46,7 +46,7 @@ func TestContinueLine(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := continueLine(cfg, "d", "s"); got != tt.want || strings.Contains(got, hush) {
+		if got := continueLine("reprise", cfg, "d", "s"); got != tt.want || strings.Contains(got, hush) {
 			t.Errorf("continueLine(%q) = %q, want %q", tt.args, got, tt.want)
 		}
 	}

@@ -99,7 +99,7 @@ func (c *Client) Send(ctx context.Context, frame []byte) error {
 		return ErrNotConnected
 	}
 	if err := ws.Write(ctx, websocket.MessageText, frame); err != nil {
-		return fmt.Errorf("client: send: %w", err)
+		return fmt.Errorf("client: send: %w", plain(err))
 	}
 	return nil
 }

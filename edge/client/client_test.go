@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -363,5 +364,31 @@ func TestNewRejects(t *testing.T) {
 				t.Errorf("New(%+v) error = nil, want one", cfg)
 			}
 		})
+	}
+}
+
+// TestErrorsHoldNoURL holds that what goes into logs names neither the user nor
+// the cursor.
+func TestErrorsHoldNoURL(t *testing.T) {
+	t.Parallel()
+	e := newEdge(t, func(*testing.T, *websocket.Conn, *http.Request) {})
+	address := e.URL
+	errs := make(chan error, 100)
+	on := func(err error, _ time.Duration) {
+		select {
+		case errs <- err:
+		default:
+		}
+	}
+	run(t, client.Config{URL: address, Since: stamp(1), OnDisconnect: on})
+	lost := <-errs
+	e.Close()
+	run(t, client.Config{URL: address, Since: stamp(1), OnDisconnect: on})
+	for _, err := range []error{lost, <-errs, <-errs} {
+		for _, secret := range []string{user, stamp(1), "failed to"} {
+			if strings.Contains(err.Error(), secret) {
+				t.Errorf("OnDisconnect(%q), want no %q in it", err, secret)
+			}
+		}
 	}
 }

@@ -3,6 +3,8 @@ package client
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"time"
 
 	"github.com/coder/websocket"
@@ -60,7 +62,27 @@ func closedError(err error) error {
 	if errors.As(err, &ce) {
 		return &ClosedError{Code: int(ce.Code), Reason: ce.Reason}
 	}
-	return fmt.Errorf("client: connection lost: %w", err)
+	return fmt.Errorf("client: connection lost: %w", plain(err))
+}
+
+// plain is err without the layers that say that something failed, and without
+// the URL, which holds a user and a cursor.
+func plain(err error) error {
+	var request *url.Error
+	if errors.As(err, &request) {
+		return request.Err
+	}
+	var network *net.OpError
+	if errors.As(err, &network) {
+		return network
+	}
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err
+		}
+		err = inner
+	}
 }
 
 // isPermanent tells whether err ends Run.

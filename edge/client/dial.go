@@ -77,7 +77,7 @@ func (c *Client) dial(ctx context.Context) (*websocket.Conn, *link, error) {
 	if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
 		return nil, nil, refusal(resp)
 	}
-	return nil, nil, fmt.Errorf("client: dial %s: %w", c.url.Host, err)
+	return nil, nil, fmt.Errorf("client: %s: %w", c.url.Host, plain(err))
 }
 
 // target is the URL of the next connection.
