@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -51,7 +50,8 @@ func (v Violation) String() string { return fmt.Sprintf("%s: %s: %s", v.Rule, v.
 func Judge(h History) []Violation {
 	j := &judge{
 		History:   h,
-		published: make(map[string]*Publish),
+		published: make(map[claim]*Publish),
+		owners:    make(map[string]string),
 		order:     make(map[*Publish]int),
 		logs:      make(map[string]*userLog),
 	}
@@ -83,12 +83,17 @@ func Judge(h History) []Violation {
 // judge is the state of one judgement.
 type judge struct {
 	History
-	published map[string]*Publish // by frame, with a blank stamp
-	order     map[*Publish]int    // their places in the history
+	published map[claim]*Publish
+	owners    map[string]string // a user by the frame of an event, with a blank stamp
+	order     map[*Publish]int  // places in the history
 	refused   []*Publish
 	logs      map[string]*userLog
 	found     []Violation
 }
+
+// claim is what tells a message that becomes a frame from all others: its user,
+// "" for an announcement, and the frame with a blank stamp.
+type claim struct{ user, frame string }
 
 // userLog is the log of one user.
 type userLog struct {
@@ -112,15 +117,16 @@ func (j *judge) readPublishes() {
 	for i := range j.Publishes {
 		p := &j.Publishes[i]
 		j.order[p] = i
+		key := claim{p.User, p.Frame}
 		switch {
 		case p.Fate == Refused && p.Mark == "":
 			j.report(Unrecorded, p.Channel, "a refused message without a mark")
 		case p.Fate == Refused:
 			j.refused = append(j.refused, p)
-		case j.published[p.Frame] != nil:
+		case j.published[key] != nil:
 			j.report(Unrecorded, p.Channel, "two messages with the frame %s", p.Frame)
 		default:
-			j.published[p.Frame] = p
+			j.published[key], j.owners[p.Frame] = p, p.User
 		}
 	}
 }
@@ -135,7 +141,7 @@ func (j *judge) readLog(user string) {
 			j.report(Misplaced, logOf(user), "%v", err)
 			continue
 		}
-		x := &entry{e, f.Device, f.ExpiresAt, j.published[blank(e.Frame)]}
+		x := &entry{e, f.Device, f.ExpiresAt, j.published[claim{user, blank(e.Frame)}]}
 		switch {
 		case f.Hlc != e.Hlc:
 			j.report(Altered, logOf(user), "the record of %s holds %s", e.Hlc, e.Frame)
@@ -143,10 +149,10 @@ func (j *judge) readLog(user string) {
 			j.report(Doubled, logOf(user), "two events have the stamp %s", e.Hlc)
 		case j.leaks(e.Frame):
 			j.report(Leaked, logOf(user), "%s", e.Frame)
+		case x.of == nil && j.owners[blank(e.Frame)] != "":
+			j.report(Foreign, logOf(user), "%s belongs to user %s", e.Frame, j.owners[blank(e.Frame)])
 		case x.of == nil:
 			j.report(Unknown, logOf(user), "%s", e.Frame)
-		case x.of.Fate != Event || x.of.User != user:
-			j.report(Foreign, logOf(user), "%s belongs to user %q", e.Frame, x.of.User)
 		}
 		l.entries = append(l.entries, x)
 		l.at[e.Hlc] = x
@@ -184,11 +190,9 @@ func (o *publishOrder) keeps(j *judge, p *Publish) bool {
 // judgeStored asks whether every event that was published is stored once.
 func (j *judge) judgeStored() {
 	stored := make(map[*Publish]int)
-	for user, l := range j.logs {
+	for _, l := range j.logs {
 		for _, e := range l.entries {
-			if e.of != nil && e.of.User == user {
-				stored[e.of]++
-			}
+			stored[e.of]++
 		}
 	}
 	for i := range j.Publishes {
@@ -208,9 +212,17 @@ func (j *judge) leaks(frame string) bool {
 	return slices.ContainsFunc(j.refused, func(p *Publish) bool { return strings.Contains(frame, p.Mark) })
 }
 
-// owner is the user whose event a frame is, "" if nobody's.
-func (j *judge) owner(frame string) string {
-	return cmp.Or(j.published[blank(frame)], &Publish{}).User
+// owner is whose event a frame is that user's log does not have, "" if nobody's.
+func (j *judge) owner(user, hlc, frame string) string {
+	for other, l := range j.logs {
+		if e := l.at[hlc]; e != nil && e.Frame == frame {
+			return other
+		}
+	}
+	if j.published[claim{user, blank(frame)}] != nil {
+		return ""
+	}
+	return j.owners[blank(frame)]
 }
 
 func logOf(user string) string { return "log of " + user }

@@ -41,7 +41,7 @@ func emulator(t testing.TB) *pubnubtest.Server {
 func serve(t testing.TB, origin string, args ...string) *relay {
 	t.Helper()
 	r := &relay{t: t, args: append([]string{"serve", "--auth", "none", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
-		"--data-dir", t.TempDir(), "--log-format", "json", "--drain", "1s",
+		"--data-dir", t.TempDir(), "--log-format", "json",
 		"--pubnub-origin", origin, "--pubnub-tls=false", "--pubnub-subscribe-key", "demo", "--pubnub-publish-key", "demo"}, args...)}
 	r.start()
 	r.awaitPoll()

@@ -115,15 +115,21 @@ func (r *run) forget() {
 	}
 }
 
-// judge publishes a last event to every user and a last announcement, waits
-// until every open connection has them, and so all that came before them, then
-// reads the logs and judges what was recorded.
+// judge waits until every open connection has caught up, publishes a last event
+// to every user and a last announcement, and waits until the connections have
+// them, and so all that came before. Then it reads the logs and judges what was
+// recorded.
 func (r *run) judge(origin string) {
 	r.t.Helper()
 	last := r.publisher(origin)
 	r.mu.Lock()
 	users, conns := slices.Sorted(maps.Keys(r.users)), slices.Clone(r.conns)
 	r.mu.Unlock()
+	for _, c := range conns {
+		if c.open() {
+			c.caughtUp() // it gets no announcement before
+		}
+	}
 	goodbye := announcement("the end")
 	fence := make(map[string]message)
 	for _, user := range users {

@@ -61,9 +61,10 @@ func TestSecondSignal(t *testing.T) {
 		run.device(userNo(1), deviceNo(i)).connect("latest").caughtUp()
 	}
 	relay.proc.signal(syscall.SIGTERM)
-	if err := relay.proc.await("the drain", func() bool { return strings.Contains(strings.Join(relay.proc.stderr, ""), `"draining"`) }); err != nil {
-		t.Fatal(err)
-	}
+	relay.await("drain", func() bool {
+		status, _, body := relay.get("/readyz")
+		return status == http.StatusServiceUnavailable && strings.Contains(body, `"draining"`)
+	})
 	relay.proc.signal(syscall.SIGTERM)
 	if got := relay.proc.exit(t); got != 1 {
 		t.Errorf("exit code after a second SIGTERM = %d, want 1", got)

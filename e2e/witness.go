@@ -138,17 +138,20 @@ func (w *witness) judgeAhead(hlc string, raw Frame) {
 func (w *witness) seeEvent(f facts, raw Frame) {
 	w.events++
 	e := w.log.at[f.Hlc]
-	switch owner := w.owner(raw.Text); {
-	case w.leaks(raw.Text):
+	if w.leaks(raw.Text) {
 		w.report(Leaked, w.where, "%s", raw.Text)
 		return
-	case owner != "" && owner != w.conn.User:
-		w.report(Foreign, w.where, "%s belongs to user %s", raw.Text, owner)
-		return
-	case e == nil:
-		w.report(Unknown, w.where, "%s is not in the log", raw.Text)
-		return
-	case e.Frame != raw.Text:
+	}
+	if e == nil || e.Frame != raw.Text {
+		owner := w.owner(w.conn.User, f.Hlc, raw.Text)
+		switch {
+		case owner != "":
+			w.report(Foreign, w.where, "%s belongs to user %s", raw.Text, owner)
+			return
+		case e == nil:
+			w.report(Unknown, w.where, "%s is not in the log", raw.Text)
+			return
+		}
 		w.report(Altered, w.where, "%s is %s in the log", raw.Text, e.Frame)
 	}
 	switch {
@@ -173,13 +176,13 @@ func (w *witness) seeEvent(f facts, raw Frame) {
 }
 
 func (w *witness) seeAnnouncement(raw Frame) {
-	p := w.published[raw.Text]
+	p := w.published[claim{"", raw.Text}]
 	switch {
 	case w.caughtUp == 0:
 		w.report(Misplaced, w.where, "an announcement before caught_up")
 	case w.leaks(raw.Text):
 		w.report(Leaked, w.where, "%s", raw.Text)
-	case p == nil || p.Fate != Announcement:
+	case p == nil:
 		w.report(Unknown, w.where, "%s", raw.Text)
 	case w.said[p]:
 		w.report(Doubled, w.where, "%s", raw.Text)
@@ -198,7 +201,7 @@ func (w *witness) judgeComplete() {
 		switch {
 		case e.Hlc <= w.welcome.Resume.Since, w.got[e.Hlc]:
 		case e.Hlc > w.position && !c.Stayed:
-		case e.of != nil && e.of.User != c.User: // the log has been blamed for it
+		case e.of == nil: // the log has been blamed for it
 		case e.device == c.Device && !c.Echo:
 		case e.expires != 0 && e.expires <= last/1e6:
 		case !e.Trimmed:
