@@ -87,7 +87,7 @@ func BenchmarkAppend(b *testing.B) {
 					headerFormat: {formatVersion}, headerWriter: {"1"}, headerHlc: {(stamp + hlc.Timestamp(i)).String()},
 					headerDevice: {ev.Device}, headerTimetoken: {ev.Timetoken}, headerMsgID: {ev.ID},
 				}}
-				if _, err := bare.PublishMsgAsync(m); err != nil {
+				if _, err := bare.PublishMsgAsync(m, jetstream.WithStallWait(time.Minute)); err != nil {
 					b.Fatal(err)
 				}
 			}
