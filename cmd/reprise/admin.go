@@ -4,8 +4,10 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
+	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/netip"
 	"strings"
 )
 
@@ -42,7 +44,7 @@ func (a *admin) handler() http.Handler {
 // guarded asks for the token, if there is one.
 func (a *admin) guarded(next http.Handler) http.Handler {
 	if !a.token.isSet() {
-		return next
+		return localOnly(next)
 	}
 	want := sha256.Sum256([]byte(a.token.reveal()))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -51,6 +53,23 @@ func (a *admin) guarded(next http.Handler) http.Handler {
 		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			refuse(w, http.StatusUnauthorized, "unauthorized", "the admin token is missing or wrong")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// localOnly refuses requests that were sent to a name: without a token only
+// loopback is listened on, and a browser that was led here by somebody else's
+// domain name must not read what there is.
+func localOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := r.Host
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+		if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err != nil && host != "localhost" {
+			refuse(w, http.StatusForbidden, "host", "ask by address, or set admin-token")
 			return
 		}
 		next.ServeHTTP(w, r)

@@ -19,8 +19,14 @@ func TestAdminToken(t *testing.T) {
 		token, path, authorization string
 		want                       int
 	}{
-		{"", "/v1/stats", "", 200},
-		{"", "/debug/pprof/", "", 200},
+		{"", "http://evil.example:9090/v1/stats", "", 403},
+		{"", "http://evil.example:9090/healthz", "", 200},
+		{"", "http://localhost:9090/v1/stats", "", 200},
+		{"", "http://[::1]:9090/v1/stats", "", 200},
+		{"", "http://127.0.0.1/v1/stats", "", 200},
+		{"t", "http://relay.example:9090/v1/stats", "Bearer t", 200},
+		{"", "http://127.0.0.1:9090/v1/stats", "", 200},
+		{"", "http://127.0.0.1:9090/debug/pprof/", "", 200},
 		{"t", "/healthz", "", 200},
 		{"t", "/readyz", "", 200},
 		{"t", "/v1/stats", "", 401},

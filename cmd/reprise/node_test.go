@@ -116,20 +116,31 @@ func (n *running) device(cfg client.Config) (*client.Client, <-chan client.Frame
 	frames := make(chan client.Frame, 1000)
 	cfg.URL, cfg.Device = "ws://"+n.addrs["devices"]+"/ws", exampleTV
 	cfg.OnFrame = func(f client.Frame) { frames <- f }
+	return device(n.t, cfg), frames
+}
+
+// device runs a device until the test ends.
+func device(t *testing.T, cfg client.Config) *client.Client {
+	t.Helper()
 	c, err := client.New(cfg)
 	if err != nil {
-		n.t.Fatal(err)
+		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(n.t.Context())
+	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx) }()
-	n.t.Cleanup(func() {
+	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
-			n.t.Errorf("client.Run() error = %v, want nil", err)
+			t.Errorf("client.Run() error = %v, want nil", err)
 		}
 	})
-	return c, frames
+	return c
+}
+
+// fixed is a source of one token.
+func fixed(token string) func(context.Context) (string, error) {
+	return func(context.Context) (string, error) { return strings.TrimSpace(token), nil }
 }
 
 // expect reads the next frame and compares its type, and its data if data is
@@ -203,7 +214,7 @@ func TestServeWithTokens(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("run(token) = %d, %s", code, complaint)
 	}
-	_, frames := n.device(client.Config{Token: func(context.Context) (string, error) { return strings.TrimSpace(token), nil }})
+	_, frames := n.device(client.Config{Token: fixed(token)})
 	expect(t, frames, "welcome", exampleUser)
 	expect(t, frames, "caught_up", "")
 	n.publish(pubnub.Addr(), exampleUser, 1, 1)
