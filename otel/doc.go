@@ -25,7 +25,9 @@
 //
 // # Failure modes
 //
-//   - A bad value ends the start, naming the variable.
+//   - A bad value ends the start, naming the variable; all of them at once. So
+//     does a sampler, an endpoint, a number or a certificate that the SDK would
+//     replace by its default. What no exporter reads is not judged.
 //   - A collector that is down costs a log line every ten seconds at most and
 //     bounded memory; Shutdown waits five seconds for it at most.
 //   - HAZARD: the SDK reports its own errors to one global handler. The last

@@ -63,6 +63,7 @@ type Telemetry struct {
 	propagator propagation.TextMapPropagator
 	registry   *prometheus.Registry
 	stop       []func(context.Context) error
+	patience   time.Duration // how long Shutdown waits at most
 }
 
 // New reads the OTEL_* variables and sets OpenTelemetry up. It dials nothing
@@ -73,18 +74,18 @@ func New(ctx context.Context, cfg Config) (*Telemetry, error) {
 	}
 	traces, terr := exporters("TRACES", "otlp", "console")
 	metrics, merr := exporters("METRICS", "otlp", "console", "prometheus")
-	if err := errors.Join(terr, merr, checkPropagators()); err != nil {
-		return nil, err
-	}
-	if strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") {
+	switch value := getenv("OTEL_SDK_DISABLED"); {
+	case strings.EqualFold(value, "true"):
 		traces, metrics = nil, nil
+	case value != "" && !strings.EqualFold(value, "false"):
+		cfg.Logger.Warn("OTEL_SDK_DISABLED is neither true nor false: telemetry stays on", "value", value)
 	}
-	res, err := newResource(ctx, cfg)
-	if err != nil {
+	res, rerr := newResource(ctx, cfg)
+	if err := errors.Join(terr, merr, checkPropagators(), rerr, checkVariables(traces, metrics)); err != nil {
 		return nil, err
 	}
 	otel.SetErrorHandler(complain(cfg.Logger))
-	t := &Telemetry{tracing: noop.NewTracerProvider(), propagator: autoprop.NewTextMapPropagator(), registry: prometheus.NewRegistry()}
+	t := &Telemetry{tracing: noop.NewTracerProvider(), propagator: autoprop.NewTextMapPropagator(), registry: prometheus.NewRegistry(), patience: shutdownMost}
 	if err := t.startMetrics(ctx, metrics, res); err != nil {
 		return nil, errors.Join(err, t.Shutdown(ctx))
 	}
@@ -209,7 +210,7 @@ func (t *Telemetry) startTraces(ctx context.Context, list []string, res *resourc
 		return nil
 	}
 	options := []sdktrace.TracerProviderOption{sdktrace.WithResource(res)}
-	if os.Getenv("OTEL_TRACES_SAMPLER") == "" {
+	if getenv("OTEL_TRACES_SAMPLER") == "" {
 		options = append(options, sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(sampleRatio))))
 	}
 	for _, one := range list {
@@ -260,7 +261,7 @@ func (t *Telemetry) MetricsHandler() http.Handler {
 // Shutdown sends what is waiting and ends, within five seconds or when ctx
 // ends, whether or not a collector answers.
 func (t *Telemetry) Shutdown(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, shutdownMost)
+	ctx, cancel := context.WithTimeout(ctx, t.patience)
 	defer cancel()
 	done := make(chan error, len(t.stop))
 	for _, stop := range t.stop {

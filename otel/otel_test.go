@@ -183,13 +183,19 @@ func TestBadVariablesAreNamed(t *testing.T) {
 	}
 }
 
-func TestShutdownIsBounded(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and never answers
+// silent is the address of a collector that accepts, and never answers.
+func silent(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	clean(t, "OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+ln.Addr().String(), "OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "OTEL_TRACES_SAMPLER", "always_on")
+	t.Cleanup(func() { ln.Close() })
+	return ln.Addr().String()
+}
+
+func TestShutdownIsBounded(t *testing.T) {
+	clean(t, "OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+silent(t), "OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "OTEL_TRACES_SAMPLER", "always_on")
 	tel := start(t)
 	_, span := tel.TracerProvider().Tracer("test").Start(t.Context(), "x")
 	span.End()
