@@ -15,6 +15,7 @@ type device struct {
 	run      *run
 	user, id string
 	echo     bool
+	token    string // "" is none
 
 	cursor string // what it would resume from; "" is nothing yet
 }
@@ -50,18 +51,25 @@ func (d *device) connect(since string) *conn {
 	if d.echo {
 		more = "&echo=1"
 	}
+	options := &websocket.DialOptions{Subprotocols: []string{"reprise.v1"}}
+	if d.token != "" {
+		options.Subprotocols = append(options.Subprotocols, "bearer."+d.token)
+	}
 	var ws *websocket.Conn
 	// An edge that has only just started answers 503 until it follows the log.
 	d.run.relay.await("connection", func() bool {
 		var resp *http.Response
 		var err error
-		ws, resp, err = websocket.Dial(within(d.run.t), d.run.relay.url(d.user, d.id, since, more), nil)
+		ws, resp, err = websocket.Dial(within(d.run.t), d.run.relay.url(d.user, d.id, since, more), options)
 		if err == nil || resp != nil && resp.StatusCode == http.StatusServiceUnavailable {
 			return err == nil
 		}
 		d.run.t.Fatalf("connecting device %s from %q: %v", d.id, since, err)
 		return false
 	})
+	if got := ws.Subprotocol(); got != "reprise.v1" {
+		d.run.t.Errorf("subprotocol = %q, want reprise.v1", got)
+	}
 	ws.SetReadLimit(1 << 20)
 	c := &conn{
 		run: d.run, device: d, ws: ws, ended: make(chan struct{}), changed: make(chan struct{}),

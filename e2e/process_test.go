@@ -102,10 +102,14 @@ func launch(t testing.TB, args ...string) *process {
 	}()
 	t.Cleanup(func() {
 		p.kill()
+		said := p.said()
+		for _, bad := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: "} {
+			if strings.Contains(said, bad) {
+				t.Errorf("reprise %s had a %q", args[0], bad)
+			}
+		}
 		if t.Failed() {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			t.Logf("reprise %s said:\n%s", args[0], strings.Join(p.stderr[max(0, len(p.stderr)-40):], "\n"))
+			t.Logf("reprise %s said last:\n%s", args[0], said[max(0, len(said)-20_000):])
 		}
 	})
 	return p

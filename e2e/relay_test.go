@@ -37,10 +37,17 @@ func emulator(t testing.TB) *pubnubtest.Server {
 	return s
 }
 
-// serve starts a relay that polls PubNub at origin, and returns when it polls.
+// serve starts a relay without authentication that polls PubNub at origin, and
+// returns when it polls.
 func serve(t testing.TB, origin string, args ...string) *relay {
 	t.Helper()
-	r := &relay{t: t, args: append([]string{"serve", "--auth", "none", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
+	return serveWith(t, origin, append([]string{"--auth", "none"}, args...)...)
+}
+
+// serveWith is serve without a word about authentication.
+func serveWith(t testing.TB, origin string, args ...string) *relay {
+	t.Helper()
+	r := &relay{t: t, args: append([]string{"serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
 		"--data-dir", t.TempDir(), "--log-format", "json",
 		"--pubnub-origin", origin, "--pubnub-tls=false", "--pubnub-subscribe-key", "demo", "--pubnub-publish-key", "demo"}, args...)}
 	r.start()

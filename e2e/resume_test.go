@@ -158,3 +158,28 @@ func TestCursorOfTheFuture(t *testing.T) {
 	}
 	run.judge(pubnub.Addr())
 }
+
+// TestExpiredCommandsAreNotReplayed publishes commands that have expired, that
+// will and that never do, and replays them.
+func TestExpiredCommandsAreNotReplayed(t *testing.T) {
+	t.Parallel()
+	pubnub := emulator(t)
+	run := newRun(t, serve(t, pubnub.Addr()))
+	user := userNo(1)
+	p := run.publisher(pubnub.Addr())
+	for i, expires := range []string{"1000", "4102444800000", "0", "1001"} {
+		at := `,"expires_at":` + expires
+		m := message{channel: "user." + user + ".devices", user: user,
+			payload: fmt.Sprintf(`{"type":"device_command","target_device_id":"%s","command":{"command_type":"seek","to":%d},"timestamp":1%s}`, deviceNo(1), i, at)}
+		if expires == "0" {
+			at = ""
+		}
+		m.frame = fmt.Sprintf(`{"type":"device_command","hlc":"%s","command":"seek","target_device":"%s","payload":{"to":%d}%s,"timestamp":"1"}`, noStamp, deviceNo(1), i, at)
+		p.publish(m)
+	}
+	run.awaitLog(user, 4)
+	if got := run.device(user, deviceNo(1)).connect("earliest").caughtUp().Replayed; got != 2 {
+		t.Errorf("replay of 4 commands, 2 of them expired: replayed = %d, want 2", got)
+	}
+	run.judge(pubnub.Addr())
+}
