@@ -31,8 +31,9 @@ type Config struct {
 	// It is called before every poll and again after each 403, and must not
 	// block for longer than a poll may wait. nil: no token.
 	Token func() string
-	// Channels are names and wildcards (user.*). Required. None may be covered
-	// by another: what matches twice comes twice.
+	// Channels are names and wildcards (user.*), of 30,000 bytes in all: they go
+	// into every poll's URL. Required. None may be covered by another: what
+	// matches twice comes twice.
 	Channels []string
 	// UserID is how the bridge is known to PubNub, which bills by it: keep it
 	// the same over restarts. "" is reprise-bridge.
@@ -41,14 +42,16 @@ type Config struct {
 	// OpaqueIDs lets content_id and target_device_id be 1 to 128 printable
 	// characters. False: UUIDs only.
 	OpaqueIDs bool
-	// Heartbeat is called for every device_heartbeat, from the goroutine that
-	// carries the poll: it must not block. nil: heartbeats are only counted.
+	// Heartbeat is called for every device_heartbeat, again if PubNub repeats it,
+	// from the goroutine that carries the poll: it must not block. nil: heartbeats
+	// are only counted.
 	Heartbeat func(user, device string)
 
 	// PollTimeout bounds one poll; it must exceed PubNub's own 280 s. 0 is 310 s.
 	PollTimeout time.Duration
-	// StopTimeout is how long a stop may take to store what has been received.
-	// What is not stored by then comes again after the next start. 0 is 10 s.
+	// StopTimeout is how long a stop may take to store what has been received,
+	// and then again to give the shards back. What is not stored by then comes
+	// again after the next start. 0 is 10 s.
 	StopTimeout time.Duration
 
 	// Logger gets the bridge's own affairs, never an event. nil discards.
@@ -94,6 +97,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if len(c.Channels) == 0 {
 		wrong("Channels is empty")
+	}
+	if len(strings.Join(c.Channels, ",")) > 30_000 {
+		wrong("Channels are more than 30,000 bytes")
 	}
 	for i, channel := range c.Channels {
 		if !validChannel(channel) {

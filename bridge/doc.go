@@ -49,6 +49,8 @@
 //   - null is a value like any other: of the wrong type wherever a type is
 //     asked for.
 //   - A number is written with digits alone: 100.0, 1e2 and -0 are bad.
+//   - The message type in PubNub's envelope is not looked at: a signal or a file
+//     event is what its body says.
 //   - Of several broken rules the first counts: channel, size, JSON and depth,
 //     type, then the members in the order of the protocol's table.
 //

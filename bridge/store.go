@@ -145,15 +145,18 @@ func (m *message) deadLetter(why *refusal) stream.DeadLetter {
 	}
 }
 
-// deadID is id where it can stand in a header, and its hash elsewhere.
+// deadID is id where that is fit to stand in a header, and its hash elsewhere:
+// a dead letter that the log cannot take would hold up everything.
 func deadID(id string) string {
-	for i := range len(id) {
-		if id[i] <= ' ' || id[i] > '~' {
-			sum := sha256.Sum256([]byte(id))
-			return hex.EncodeToString(sum[:])
-		}
+	fit := len(id) <= 256
+	for i := 0; fit && i < len(id); i++ {
+		fit = ' ' < id[i] && id[i] <= '~'
 	}
-	return id
+	if fit {
+		return id
+	}
+	sum := sha256.Sum256([]byte(id))
+	return hex.EncodeToString(sum[:])
 }
 
 // clean makes s fit to stand in a header: one line of printable characters, at
