@@ -118,6 +118,10 @@ func limitSendBuffer(nc net.Conn) {
 // register makes c a connection of its user. From here on the connection's end
 // is the reader's.
 func (s *Server) register(c *conn) {
+	// The first ping comes early by up to half an interval, so that connections
+	// that were made together are not pinged together for ever.
+	interval := s.cfg.PingInterval
+	c.nextPing = s.elapsed() + interval - time.Duration(rand.Int64N(int64(interval)/2+1))
 	if !s.registry.add(c) {
 		// A drain has begun since the handshake was checked.
 		c.shard.release(c.tail)
@@ -136,10 +140,6 @@ func (s *Server) register(c *conn) {
 		old.close(codeReplaced, "replaced by a newer connection")
 	}
 	s.cfg.Logger.Debug("connected", "user", c.user, "device", c.device, "conn", c.id, "remote", c.remote)
-	// The first ping comes early by up to half an interval, so that connections
-	// that were made together are not pinged together for ever.
-	interval := s.cfg.PingInterval
-	c.nextPing = s.elapsed() + interval - time.Duration(rand.Int64N(int64(interval)/2+1))
 	s.wheel.schedule(c, s.elapsed())
 	c.wake()
 	go c.read()

@@ -76,8 +76,8 @@ func TestResume(t *testing.T) {
 // one rising run of events.
 func TestResumeWhilePublishing(t *testing.T) {
 	t.Parallel()
-	r := newRelay(t, Config{TailPerUser: 8})
-	const before, during, devices = 3000, 4000, 6
+	r := newRelay(t, Config{TailPerUser: 64})
+	const before, during, devices = 1000, 2000, 4
 	for n := range before {
 		r.publish(uuidA, "", n)
 	}

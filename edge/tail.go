@@ -17,9 +17,10 @@ type tail struct {
 	user string
 
 	// guarded by shard.mu
-	conns []*conn
-	seats int           // connections, and handshakes about to become some
-	empty time.Duration // when seats fell to 0, on the server's clock
+	conns  []*conn
+	seats  int           // connections, and handshakes about to become some
+	empty  time.Duration // when seats fell to 0, on the server's clock
+	origin string        // device of the last event that was of none of conns
 
 	// guarded by mu
 	mu     sync.Mutex
@@ -76,5 +77,8 @@ func (t *tail) intern(device string) string {
 			return c.device
 		}
 	}
-	return strings.Clone(device)
+	if device != t.origin {
+		t.origin = strings.Clone(device)
+	}
+	return t.origin
 }
