@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace"
+	tracenoop "go.opentelemetry.io/otel/trace/noop"
 
 	"reprise/stream"
 )
@@ -58,8 +59,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Meter makes the instruments. nil makes none.
 	Meter metric.Meter
-	// Tracer starts a span for each event that its sampler takes. nil: no spans,
-	// and no cost.
+	// Tracer starts a span for each event that its sampler takes. nil, or the
+	// API's own that does nothing: no spans, and no cost.
 	Tracer trace.Tracer
 	// TrustRemoteTrace makes a publisher's sampled trace context the parent of
 	// the event's span. False: it becomes a link, and the sampler here decides.
@@ -129,6 +130,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Meter == nil {
 		c.Meter = noop.Meter{}
+	}
+	if _, off := c.Tracer.(tracenoop.Tracer); off {
+		c.Tracer = nil // its spans cost as much as real ones that are not sampled
 	}
 	return c, errors.Join(all...)
 }

@@ -6,6 +6,7 @@ import (
 
 	"go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"reprise/bridge/pubnubtest"
 	"reprise/stream"
@@ -117,10 +118,19 @@ func TestSpans(t *testing.T) {
 				t.Errorf("event in trace %s with state %q, want the publisher's", span.SpanContext().TraceID(), rec.Tracestate)
 			}
 			for _, a := range span.Attributes() {
-				if strings.Contains(a.Value.Emit(), testUser) {
-					t.Errorf("attribute %s = %s names a user", a.Key, a.Value.Emit())
+				if strings.Contains(a.Value.String(), testUser) {
+					t.Errorf("attribute %s = %s names a user", a.Key, a.Value.String())
 				}
 			}
 		})
+	}
+}
+
+// TestNoopTracerIsNone holds the tracer of a process without telemetry to no cost.
+func TestNoopTracerIsNone(t *testing.T) {
+	t.Parallel()
+	cfg, err := Config{Log: &stream.Log{}, SubscribeKey: "demo", Channels: []string{"user.*"}, Tracer: noop.NewTracerProvider().Tracer("")}.withDefaults()
+	if err != nil || cfg.Tracer != nil {
+		t.Errorf("withDefaults() = tracer %v, %v, want none", cfg.Tracer, err)
 	}
 }
