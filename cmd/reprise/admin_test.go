@@ -145,7 +145,7 @@ func TestHandshakesAreBounded(t *testing.T) {
 	t.Parallel()
 	h := &handshakes{limit: 1, burst: 1, loopback: true, known: map[netip.Prefix]*rate.Limiter{}}
 	now := time.Unix(1e9, 0)
-	for i := range 3 * maxAddresses {
+	for i := range maxAddresses + maxAddresses/5 {
 		h.allow(netip.AddrFrom4([4]byte{1, byte(i >> 16), byte(i >> 8), byte(i)}).String(), now)
 		now = now.Add(10 * time.Microsecond)
 	}

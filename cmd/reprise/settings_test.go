@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -129,6 +130,30 @@ func TestTableIsSound(t *testing.T) {
 			if s := lookup(name); s == nil || !slices.Contains(s.used, c.name) {
 				t.Errorf("command %s has a default for %s, which it does not use", c.name, name)
 			}
+		}
+	}
+}
+
+// TestReadmeHasEverySetting keeps the README's table whole.
+func TestReadmeHasEverySetting(t *testing.T) {
+	t.Parallel()
+	raw, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, ok := strings.Cut(string(raw), "\n## Settings\n")
+	if !ok {
+		t.Fatal("README.md has no section Settings")
+	}
+	section, _, _ = strings.Cut(section, "\n## ")
+	for _, s := range usedBy("check") {
+		if s.name != "print" && !strings.Contains(section, "`"+s.name+"`") {
+			t.Errorf("README.md does not have `%s` among the settings", s.name)
+		}
+	}
+	for _, c := range allCommands() {
+		if !strings.Contains(string(raw), "`reprise "+c.name) {
+			t.Errorf("README.md does not have `reprise %s`", c.name)
 		}
 	}
 }
