@@ -2,7 +2,6 @@ package hlc
 
 import (
 	"errors"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -67,6 +66,8 @@ func TestUpdate(t *testing.T) {
 		{"remote's full counter carries", 1000, Zero, New(1000, 65535), New(1001, 0)},
 		{"exactly MaxDrift ahead", 1000, Zero, New(61000, 65535), New(61001, 0)},
 		{"at the end", 1<<48 - 1, Zero, last, last},
+		// The distance does not fit a time.Duration.
+		{"remote 300 years behind", 300 * 365 * 86400e3, Zero, New(1000, 0), New(300*365*86400e3, 0)},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -183,20 +184,23 @@ func TestZeroClockFollowsTheWall(t *testing.T) {
 }
 
 // Eight goroutines mix all methods on one clock: each sees its own stamps rise
-// and nobody is given a stamp twice.
+// and nobody is given a stamp twice. The wall stands, which leaves the clock's
+// word as the only thing that they do: collisions are frequent.
 func TestConcurrently(t *testing.T) {
 	t.Parallel()
-	const goroutines, each = 8, 20_000
-	var c Clock
+	const goroutines, each = 8, 200_000
+	c := at(1000, Zero)
+	begin := make(chan struct{})
 	given := make([][]Timestamp, goroutines)
 	var wg sync.WaitGroup
 	for g := range given {
 		wg.Go(func() {
 			stamps := make([]Timestamp, 0, each)
+			<-begin
 			for i := range each {
 				before := c.Last()
 				now := Zero
-				switch i % 4 {
+				switch i % 16 {
 				case 0: // a stamp from a clock slightly ahead
 					remote, err := before+Timestamp(i%7), error(nil)
 					if now, err = c.Update(remote); err != nil || now <= remote {
@@ -218,20 +222,23 @@ func TestConcurrently(t *testing.T) {
 			given[g] = stamps
 		})
 	}
+	close(begin)
 	wg.Wait()
-	var all []Timestamp
+	seen := make([]bool, c.Last()-New(1000, 0)+1)
 	for g, stamps := range given {
 		if i := firstFall(stamps); i > 0 {
-			t.Errorf("goroutine %d was given %s after %s", g, stamps[i], stamps[i-1])
+			t.Fatalf("goroutine %d was given %s after %s", g, stamps[i], stamps[i-1])
 		}
-		all = append(all, stamps...)
-	}
-	slices.Sort(all)
-	if i := firstFall(all); i > 0 {
-		t.Errorf("%s was given twice", all[i])
-	}
-	if len(all) != goroutines*each || c.Last() < all[len(all)-1] {
-		t.Errorf("%d stamps, Last() = %s, want %d, all up to Last()", len(all), c.Last(), goroutines*each)
+		if len(stamps) != each || stamps[each-1] > c.Last() {
+			t.Fatalf("goroutine %d: %d stamps, Last() = %s, want %d, all up to Last()", g, len(stamps), c.Last(), each)
+		}
+		for _, stamp := range stamps {
+			at := &seen[stamp-New(1000, 0)]
+			if *at {
+				t.Fatalf("%s was given twice", stamp)
+			}
+			*at = true
+		}
 	}
 }
 
