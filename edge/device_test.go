@@ -49,7 +49,7 @@ type heard struct {
 }
 
 // patience is how long a test waits for what must come.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 type dialing struct {
 	client   *http.Client

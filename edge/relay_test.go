@@ -41,13 +41,20 @@ func openLog(t testing.TB, cfg stream.Config) *stream.Log {
 func newRelay(t testing.TB, cfg Config) *relay {
 	t.Helper()
 	l := openLog(t, stream.Config{Node: "edge-1"})
+	w := acquireShard(t, l)
+	r := serve(t, cfg, l)
+	r.writer = w
+	return r
+}
+
+func acquireShard(t testing.TB, l *stream.Log) *stream.Writer {
+	t.Helper()
 	w, err := l.Acquire(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := serve(t, cfg, l)
-	r.writer = w
-	return r
+	t.Cleanup(func() { w.Close(context.Background()) })
+	return w
 }
 
 // serve runs a Server over l until the test ends, when Run must end well and

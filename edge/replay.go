@@ -149,7 +149,7 @@ func (c *conn) withLog(slots chan struct{}, ask func(context.Context) error) boo
 			c.close(codeResumeAgain, "retention overtook the replay")
 			return false
 		}
-		c.server.cfg.Logger.Warn("log read failed", "user", c.user, "conn", c.id, "err", err)
+		c.server.complain("log read failed", "user", c.user, "conn", c.id, "err", err)
 		select {
 		case <-time.After(wait):
 		case <-c.gone:

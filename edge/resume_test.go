@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"context"
 	"sync"
 	"testing"
 	"time"
@@ -256,5 +257,50 @@ func TestAnnouncementsAreLiveOnly(t *testing.T) {
 	r.publish(uuidA, "", 1)
 	if h := late.want("event"); h.N != 1 {
 		t.Errorf("late got %s, want event 1", h.text)
+	}
+}
+
+// Users of all shards at once: each connection has its own shard's positions.
+func TestEightShards(t *testing.T) {
+	t.Parallel()
+	l := openLog(t, stream.Config{Node: "edge-1", Shards: 8})
+	r := serve(t, Config{TailPerUser: 4}, l)
+	const users, events = 24, 40
+	writers := make([]*stream.Writer, l.Shards())
+	for n := range writers {
+		w, err := l.Acquire(t.Context(), n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { w.Close(context.Background()) })
+		writers[n] = w
+	}
+	used := map[int]bool{}
+	var live []*device
+	for u := range users {
+		live = append(live, r.joined(uuidOf('b', u), uuidOf('a', 1), ""))
+		used[l.Shard(uuidOf('b', u))] = true
+	}
+	if len(used) < 2 {
+		t.Fatalf("shards used = %v, want several", used)
+	}
+	for n := range events {
+		for u := range users {
+			r.writer = writers[l.Shard(uuidOf('b', u))]
+			r.publish(uuidOf('b', u), "", 1000*u+n)
+		}
+	}
+	for u, d := range live {
+		var got []heard
+		for range events {
+			got = append(got, d.want("event"))
+		}
+		wantRun(t, got, 1000*u, 1000*u+events, "")
+		back := r.connect(uuidOf('b', u), uuidOf('a', 2), "&since="+got[9].Hlc)
+		if w := back.want("welcome"); !w.Resume.Complete {
+			t.Errorf("welcome = %s, want complete", w.text)
+		}
+		missed, _ := back.until("caught_up")
+		wantRun(t, missed, 1000*u+10, 1000*u+events, got[9].Hlc)
 	}
 }

@@ -40,6 +40,7 @@ type Server struct {
 	openings, reads, chunks chan struct{}
 
 	users   atomic.Int64   // with a connection
+	warned  atomic.Int64   // when complain last did, on the server's clock
 	writers sync.WaitGroup // goroutines of connections, the readers excepted
 	running atomic.Bool
 	drained chan struct{} // closed by Drain
@@ -179,6 +180,16 @@ func (s *Server) delivered(b *outbox) {
 	for _, sp := range b.spans {
 		sp.end(s.cfg.Tracer, s.cfg.Node)
 	}
+}
+
+// complain warns, once a second at most: when the log is out of reach it is so
+// for every connection.
+func (s *Server) complain(msg string, args ...any) {
+	now := s.elapsed()
+	if last := s.warned.Load(); last != 0 && now-time.Duration(last) < time.Second || !s.warned.CompareAndSwap(last, int64(now)) {
+		return
+	}
+	s.cfg.Logger.Warn(msg, args...)
 }
 
 // unreachableFor is for how long the log may be out of reach before the edge
