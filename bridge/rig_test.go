@@ -133,7 +133,7 @@ func (r *rig) follow() {
 func (r *rig) followAnnouncements() <-chan string {
 	r.t.Helper()
 	const probe = "{}"
-	probed := make(chan struct{}, 1024)
+	probed := make(chan struct{}, 1)
 	announced := make(chan string, 1024)
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
@@ -141,15 +141,19 @@ func (r *rig) followAnnouncements() <-chan string {
 	done.Go(func() {
 		r.log.FollowAnnouncements(ctx, func(frame []byte, _ time.Time) {
 			if string(frame) == probe {
-				probed <- struct{}{}
+				select {
+				case probed <- struct{}{}:
+				default:
+				}
 				return
 			}
 			announced <- string(frame)
 		})
 	})
-	for i := range cap(probed) { // following begins at some moment: announce until it has
-		if err := r.log.Announce(testContext(r.t), fmt.Sprint("probe", i), []byte(probe)); err != nil {
-			r.t.Fatal(err)
+	ask := testContext(r.t)
+	for i := 0; ; i++ { // following begins at some moment: announce until it has
+		if err := r.log.Announce(ask, fmt.Sprint("probe", i), []byte(probe)); err != nil {
+			r.t.Fatalf("announcements are not followed: %v", err)
 		}
 		select {
 		case <-probed:
@@ -157,8 +161,6 @@ func (r *rig) followAnnouncements() <-chan string {
 		default:
 		}
 	}
-	r.t.Fatal("announcements are not followed")
-	return nil
 }
 
 // events waits for n events.
