@@ -14,6 +14,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
+
+	"reprise/hlc"
 )
 
 // Config says where the log is and how it is kept. The zero Config is an
@@ -48,6 +50,9 @@ type Config struct {
 	SyncAlways bool
 	// Wall is the clock for stamps; nil is time.Now.
 	Wall func() time.Time
+	// MaxDrift is how far the log's own last stamp may be ahead of the wall
+	// clock before that is worth a warning. It is merged in any case. 0 is a minute.
+	MaxDrift time.Duration
 	// Logger is told of the log's life, never of single events; nil discards.
 	Logger *slog.Logger
 	// Meter makes the instruments; nil makes none.
@@ -103,6 +108,9 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 	}
 	if cfg.MaxAge == 0 {
 		cfg.MaxAge = defaultMaxAge
+	}
+	if cfg.MaxDrift == 0 {
+		cfg.MaxDrift = hlc.DefaultMaxDrift
 	}
 	if cfg.SyncInterval == 0 {
 		cfg.SyncInterval = time.Second

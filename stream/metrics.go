@@ -14,11 +14,12 @@ type instruments struct {
 	resyncs       metric.Int64Counter
 	remade        metric.Int64Counter
 	staleReads    metric.Int64Counter
+	drift         metric.Float64Gauge
 }
 
 func newInstruments(m metric.Meter) (instruments, error) {
 	var in instruments
-	var errs [6]error
+	var errs [7]error
 	in.appendLatency, errs[0] = m.Float64Histogram("reprise.append.latency", metric.WithUnit("s"),
 		metric.WithDescription("From handing an event to the log to its acknowledgement, sampled once per pipeline."),
 		metric.WithExplicitBucketBoundaries(.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10))
@@ -32,5 +33,7 @@ func newInstruments(m metric.Meter) (instruments, error) {
 		metric.WithDescription("Times a shard's consumer was made anew."))
 	in.staleReads, errs[5] = m.Int64Counter("reprise.read.stale",
 		metric.WithDescription("Reads that a lagging replica answered and that were repeated."))
+	in.drift, errs[6] = m.Float64Gauge("reprise.hlc.drift", metric.WithUnit("s"),
+		metric.WithDescription("How far the newest stamp of a shard written here is ahead of the wall clock."))
 	return in, errors.Join(errs[:]...)
 }

@@ -69,7 +69,9 @@ func (w *Writer) tryTakeOver(ctx context.Context) error {
 		return errLeaseLost
 	}
 	floor := max(end.Hlc, w.lease.already)
-	if ahead := w.clock.Merge(floor); ahead > hlcWarn {
+	ahead := w.clock.Merge(floor)
+	w.log.inst.drift.Record(ctx, max(ahead, 0).Seconds())
+	if ahead > w.log.cfg.MaxDrift {
 		w.log.logger.Warn("the log's last stamp is ahead of this machine's clock", "shard", w.shard, "ahead", ahead)
 	}
 	if err := w.raise(ctx); err != nil {
@@ -87,10 +89,6 @@ func (w *Writer) tryTakeOver(ctx context.Context) error {
 	}
 	return w.loadKnown(ctx)
 }
-
-// hlcWarn is how far the log may be ahead of the wall clock without a warning:
-// the ceiling of a predecessor that was killed explains that much.
-const hlcWarn = ceilingAhead + leaseRenew
 
 // end is the last position of a shard and the epoch of who wrote it.
 type end struct {

@@ -117,7 +117,7 @@ func newWriter(l *Log, shard int, le *lease) *Writer {
 	return &Writer{
 		log: l, nc: l.appends, shard: shard, lease: le,
 		epoch: strconv.FormatUint(le.epoch, 10),
-		clock: hlc.Clock{Wall: l.cfg.Wall},
+		clock: hlc.Clock{Wall: l.cfg.Wall, MaxDrift: l.cfg.MaxDrift},
 		ops:   make(chan op), acks: make(chan *nats.Msg, 4*window),
 		inbox: nats.NewInbox() + ".",
 		stop:  make(chan struct{}), done: make(chan struct{}),
@@ -259,6 +259,8 @@ func (w *Writer) renew(ctx context.Context) {
 
 // raise renews the lease with a ceiling some seconds above the newest stamp.
 func (w *Writer) raise(ctx context.Context) error {
-	newest := max(w.clock.Last(), hlc.New(w.log.cfg.Wall().UnixMilli(), 0))
+	wall := hlc.New(w.log.cfg.Wall().UnixMilli(), 0)
+	newest := max(w.clock.Last(), wall)
+	w.log.inst.drift.Record(ctx, float64(newest.Millis()-wall.Millis())/1000)
 	return w.lease.raise(ctx, hlc.New(newest.Millis()+ceilingAhead.Milliseconds(), 0))
 }

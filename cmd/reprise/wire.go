@@ -42,6 +42,7 @@ func (n *node) streamConfig(telemetry *otel.Telemetry) stream.Config {
 		Replicas: cfg.streamReplicas,
 		MaxAge:   cfg.streamMaxAge,
 		MaxBytes: cfg.streamMaxBytes,
+		MaxDrift: cfg.maxDrift,
 		Logger:   n.call.log,
 		Meter:    telemetry.MeterProvider().Meter(scope),
 	}
