@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"strconv"
 	"testing"
+	"time"
 
 	"reprise/bridge/pubnubtest"
 )
@@ -51,4 +53,25 @@ func TestDuplicatesFromPubNub(t *testing.T) {
 	if got := relay.metric(`reprise_bridge_messages_total{result="duplicate"}`); got == 0 {
 		t.Errorf("duplicates counted = %v, want some", got)
 	}
+}
+
+// TestBurst lets PubNub have thousands of events at once, which reach the relay
+// in pages as fast as it takes them, while ten devices listen.
+func TestBurst(t *testing.T) {
+	t.Parallel()
+	const users, events = 2, 10_000
+	pubnub := emulator(t)
+	run := newRun(t, serve(t, pubnub.Addr()))
+	for u := range users {
+		for d := range 5 {
+			run.device(userNo(u), deviceNo(10*u+d)).connect("latest").caughtUp()
+		}
+	}
+	for n := range events {
+		m := progress(userNo(n%users), deviceNo(90), n)
+		record := &Publish{Publisher: "burst", Channel: m.channel, User: m.user, Fate: Event, Frame: m.frame, Sent: time.Now().UnixNano()}
+		record.Timetoken = strconv.FormatInt(pubnub.Publish(m.channel, []byte(m.payload)), 10)
+		run.record(record)
+	}
+	run.judge(pubnub.Addr())
 }
