@@ -22,11 +22,11 @@ type run struct {
 	relay *relay
 
 	mu         sync.Mutex
-	publishes  []*Publish // guarded by mu
-	conns      []*conn    // guarded by mu
-	excuses    []string   // guarded by mu
-	users      map[string]bool
-	publishers int // guarded by mu
+	publishes  []*Publish      // guarded by mu
+	conns      []*conn         // guarded by mu
+	excuses    []string        // guarded by mu
+	users      map[string]bool // guarded by mu; whose logs are read at the end
+	publishers int             // guarded by mu
 }
 
 func newRun(t testing.TB, r *relay) *run { return &run{t: t, relay: r, users: make(map[string]bool)} }
@@ -169,13 +169,10 @@ func (r *run) judge(origin string) {
 	}
 }
 
-// eventCount is how many events user has in the log.
-func (r *run) eventCount(user string) int { return len(r.relay.log(user)) }
-
 // awaitLog returns when user has n events in the log.
 func (r *run) awaitLog(user string, n int) {
 	r.t.Helper()
-	r.relay.await(fmt.Sprint(n, " events of ", user, " in the log"), func() bool { return r.eventCount(user) >= n })
+	r.relay.await(fmt.Sprint(n, " events of ", user, " in the log"), func() bool { return len(r.relay.log(user)) >= n })
 }
 
 // parallel runs n functions at once and waits for all of them.
