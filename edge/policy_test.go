@@ -382,8 +382,10 @@ func TestCursorAheadOfTheFeed(t *testing.T) {
 		r := p.openedAt(uuidA, uuidOf('a', 1), at(4))
 		heard := make(chan string, 10)
 		go func() {
-			for op, payload, err := r.tryFrame(); err == nil && op == opText; op, payload, err = r.tryFrame() {
-				heard <- string(payload)
+			for op, payload, err := r.tryFrame(); err == nil; op, payload, err = r.tryFrame() {
+				if op == opText {
+					heard <- string(payload)
+				}
 			}
 		}()
 		p.event(uuidA, "", 2)
@@ -392,7 +394,7 @@ func TestCursorAheadOfTheFeed(t *testing.T) {
 		if n := len(heard); n != 0 {
 			t.Fatalf("frames before the feed is there = %d, want none", n)
 		}
-		p.event(uuidA, "", 4)
+		p.event(uuidB, "", 4) // what brings the feed there concerns another user
 		if got, want := <-heard, string(appendCaughtUp(nil, at(4).Hlc, 0)); got != want {
 			t.Errorf("frame = %s, want %s", got, want)
 		}
