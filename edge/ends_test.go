@@ -146,7 +146,7 @@ func (r *relay) get(path string, into any) *http.Response {
 
 func TestAdmin(t *testing.T) {
 	t.Parallel()
-	r := newRelay(t, Config{Node: "edge-7"})
+	r := newRelay(t, Config{Node: "edge-7", TailPerUser: 1000}) // what is read from the log has no latency
 	d := r.joined(uuidA, uuidOf('a', 1), "")
 	for n := range 700 {
 		r.publish(uuidA, "", n)
@@ -155,6 +155,7 @@ func TestAdmin(t *testing.T) {
 		d.want("event")
 	}
 	r.flush()
+	r.await("the count of what the device has", func() bool { return r.Stats().BroadcastLatency.Samples == 700 })
 	var text string
 	r.get("/v1/stats", &text)
 	if want := `{"active_connections":1,"active_users":1,"messages_relayed":700,"broadcast_latency_ms":{"p50":`; !strings.HasPrefix(text, want) {

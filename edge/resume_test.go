@@ -241,18 +241,23 @@ func TestAnnouncementsAreLiveOnly(t *testing.T) {
 	r := newRelay(t, Config{})
 	early := r.joined(uuidA, uuidOf('a', 1), "")
 	other := r.joined(uuidB, uuidOf('a', 2), "")
-	// The following of announcements begins by itself; the first one that
-	// arrives shows that it has.
-	id := 0
-	announce := func() {
-		id++
-		if err := r.log.Announce(t.Context(), uuidOf('c', id), []byte(`{"type":"announcement","data":{}}`)); err != nil {
+	announce := func(id int, typ string) {
+		if err := r.log.Announce(t.Context(), uuidOf('c', id), []byte(`{"type":"`+typ+`","data":{}}`)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	r.await("the first announcement", func() bool { announce(); return r.announcements.next() > 0 })
-	early.want("announcement")
-	other.want("announcement")
+	// The following of announcements begins by itself; the first one that
+	// arrives shows that it has. The last of all comes after those.
+	id := 0
+	r.await("the first announcement", func() bool { id++; announce(id, "announcement"); return r.announcements.next() > 0 })
+	announce(id+1, "last")
+	for _, d := range []*device{early, other} {
+		for h := d.want("announcement"); h.Type != "last"; h = d.next() {
+			if h.Type != "announcement" {
+				t.Fatalf("next() = %s, want an announcement", h.text)
+			}
+		}
+	}
 	late := r.joined(uuidA, uuidOf('a', 3), "")
 	r.publish(uuidA, "", 1)
 	if h := late.want("event"); h.N != 1 {
