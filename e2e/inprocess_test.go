@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
@@ -74,6 +75,10 @@ func wire(t testing.TB, log stream.Config, origin string) *parts {
 		if err := p.log.Close(); err != nil {
 			t.Errorf("Log.Close() = %v, want nil", err)
 		}
+		// A process that another test was starting just then has a copy of the
+		// lock on the log's directory until it is what it is to be.
+		syscall.ForkLock.Lock()
+		syscall.ForkLock.Unlock()
 	}
 	t.Cleanup(p.stop)
 	return p

@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"net/http"
 	"net/url"
@@ -154,6 +156,19 @@ func (r *relay) log(user string) []Entry {
 			return entries
 		}
 	}
+}
+
+// position is up to which stamp of user's shard the edge has followed the log.
+func (r *relay) position(user string) string {
+	r.t.Helper()
+	_, _, body := r.get("/v1/stats")
+	var stats struct{ Positions []string }
+	if err := json.Unmarshal([]byte(body), &stats); err != nil || len(stats.Positions) == 0 {
+		r.t.Fatalf("GET /v1/stats = %s (%v), want positions", body, err)
+	}
+	shard := fnv.New32a()
+	io.WriteString(shard, user)
+	return stats.Positions[int(shard.Sum32())%len(stats.Positions)]
 }
 
 // url is where a device connects.

@@ -169,10 +169,14 @@ func (r *run) judge(origin string) {
 	}
 }
 
-// awaitLog returns when user has n events in the log.
+// awaitLog returns when user has n events in the log, and the edge knows of
+// them: what is stored a moment before a device connects may come to it live.
 func (r *run) awaitLog(user string, n int) {
 	r.t.Helper()
-	r.relay.await(fmt.Sprint(n, " events of ", user, " in the log"), func() bool { return len(r.relay.log(user)) >= n })
+	r.relay.await(fmt.Sprint(n, " events of ", user, " in the log"), func() bool {
+		log := r.relay.log(user)
+		return len(log) >= n && (n == 0 || r.relay.position(user) >= log[len(log)-1].Hlc)
+	})
 }
 
 // parallel runs n functions at once and waits for all of them.
