@@ -44,7 +44,7 @@ type Stats struct {
 	MessagesRelayed int64 `json:"messages_relayed"`
 	// BroadcastLatency is of the last 1,000 live deliveries, from the log's
 	// acknowledgement to the socket write, in milliseconds.
-	BroadcastLatency summary `json:"broadcast_latency_ms"`
+	BroadcastLatency Latency `json:"broadcast_latency_ms"`
 
 	Node     string `json:"node"`
 	Draining bool   `json:"draining"`

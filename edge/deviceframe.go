@@ -3,6 +3,7 @@ package edge
 import (
 	"encoding/json"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"reprise/hlc"
@@ -211,4 +212,10 @@ func validUUID(s string) bool {
 		}
 	}
 	return true
+}
+
+// printable reports whether s is 1 to most printable characters without spaces.
+func printable(s string, most int) bool {
+	n := utf8.RuneCountInString(s)
+	return n >= 1 && n <= most && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || r == utf8.RuneError })
 }

@@ -21,8 +21,9 @@ func (l *latencies) add(d time.Duration) {
 	l.ring[(l.count.Add(1)-1)%latencySamples].Store(int64(d))
 }
 
-// summary is a distribution in milliseconds.
-type summary struct {
+// Latency is a distribution, in milliseconds with three decimals; P50, P95 and P99
+// are nearest-rank percentiles. The zero Latency has no samples.
+type Latency struct {
 	P50     float64 `json:"p50"`
 	P95     float64 `json:"p95"`
 	P99     float64 `json:"p99"`
@@ -30,10 +31,10 @@ type summary struct {
 	Samples int     `json:"samples"`
 }
 
-func (l *latencies) summary() summary {
+func (l *latencies) summary() Latency {
 	n := int(min(l.count.Load(), latencySamples))
 	if n == 0 {
-		return summary{}
+		return Latency{}
 	}
 	ns := make([]int64, n)
 	var sum float64
@@ -43,7 +44,7 @@ func (l *latencies) summary() summary {
 	}
 	slices.Sort(ns)
 	rank := func(p float64) float64 { return milliseconds(float64(ns[int(math.Ceil(p*float64(n)))-1])) }
-	return summary{P50: rank(0.50), P95: rank(0.95), P99: rank(0.99), Average: milliseconds(sum / float64(n)), Samples: n}
+	return Latency{P50: rank(0.50), P95: rank(0.95), P99: rank(0.99), Average: milliseconds(sum / float64(n)), Samples: n}
 }
 
 // milliseconds turns nanoseconds into milliseconds with three decimals.

@@ -93,11 +93,7 @@ func (sh *shard) reserve(user, device string, most int) *tail {
 		t = &tail{user: user, window: window{floor: sh.dispatched()}}
 		sh.users[user] = t
 	}
-	taken := t.seats
-	if slices.ContainsFunc(t.conns, func(c *conn) bool { return c.device == device }) {
-		taken--
-	}
-	if taken >= most {
+	if t.full(device, most) {
 		return nil
 	}
 	t.seats++
@@ -109,9 +105,12 @@ func (sh *shard) full(user, device string, most int) bool {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	t := sh.users[user]
-	if t == nil {
-		return false
-	}
+	return t != nil && t.full(device, most)
+}
+
+// full reports whether most seats are taken, not counting one of device. The
+// caller holds shard.mu.
+func (t *tail) full(device string, most int) bool {
 	taken := t.seats
 	if slices.ContainsFunc(t.conns, func(c *conn) bool { return c.device == device }) {
 		taken--
