@@ -65,7 +65,8 @@ func (s *spans) end(err error) {
 }
 
 // remoteContext reads traceparent and tracestate (W3C Trace Context 1) from a
-// message's meta, an object or the JSON text of one. The zero context is none.
+// message's meta, one JSON value as the envelope has it: an object or, as a
+// string, the text of one. The zero context is none.
 func remoteContext(meta []byte) trace.SpanContext {
 	if len(meta) == 0 || len(meta) > 4<<10 {
 		return trace.SpanContext{}

@@ -54,7 +54,15 @@ func TestRemoteContext(t *testing.T) {
 func FuzzRemoteContext(f *testing.F) {
 	f.Add([]byte(`{"traceparent":"` + sampledParent + `","tracestate":"a=1,b=2"}`))
 	f.Add([]byte(`"{\"traceparent\":\"` + sampledParent + `\"}"`))
-	f.Fuzz(func(t *testing.T, meta []byte) { remoteContext(meta) })
+	f.Add([]byte(`"{\"traceparent\":\"\\u00"`))
+	f.Fuzz(func(t *testing.T, meta []byte) {
+		if !valid(meta) || skipSpace(meta, 0) != 0 {
+			return // the envelope hands over one JSON value
+		}
+		if sc := remoteContext(meta); sc.IsValid() && !sc.IsRemote() {
+			t.Fatalf("remoteContext(%q) = %+v, want a remote one", meta, sc)
+		}
+	})
 }
 
 // TestNoTracerNoCost holds the way without a tracer to no allocation.
