@@ -39,7 +39,7 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, req request) *re
 		return refuseFull
 	}
 	sh := s.shardOf(req.user)
-	t := sh.reserve(req.user, req.device, s.cfg.MaxConnectionsPerUser)
+	t, arrival := sh.reserve(req.user, req.device, s.cfg.MaxConnectionsPerUser)
 	if t == nil {
 		s.registry.release()
 		return refuseUserFull
@@ -47,7 +47,7 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, req request) *re
 	c := &conn{
 		server: s, shard: sh, tail: t,
 		id: uuid.NewString(), user: req.user, device: req.device, remote: req.remote,
-		asked: req.since, echo: req.echo,
+		asked: req.since, echo: req.echo, arrival: arrival,
 		connected: time.Now(),
 		welcomed:  make(chan struct{}),
 		gone:      make(chan struct{}),
@@ -137,7 +137,7 @@ func (s *Server) register(c *conn) {
 		s.users.Add(1)
 	}
 	for _, old := range replaced {
-		old.close(codeReplaced, "replaced by a newer connection")
+		old.close(codeReplaced, "replaced by a newer connection") // may be c
 	}
 	s.cfg.Logger.Debug("connected", "user", c.user, "device", c.device, "conn", c.id, "remote", c.remote)
 	s.wheel.schedule(c, s.elapsed())

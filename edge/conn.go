@@ -26,6 +26,7 @@ type conn struct {
 	remote    string
 	asked     since
 	echo      bool
+	arrival   uint64 // of its handshake among its user's
 	connected time.Time
 	runs      func()        // run, as a value: starting a goroutine with it costs nothing
 	welcomed  chan struct{} // closed by the writer when the welcome is on its way

@@ -34,6 +34,22 @@ func (r *relay) tcp(user, device string) (*raw, *net.TCPConn) {
 	return newRaw(r.t, nc, "/ws?user_id="+user+"&device_id="+device+"&since=latest"), tcp
 }
 
+// Of two connections of a device the one whose handshake came later stays, also
+// when the other one was so slow that it is registered last.
+func TestLateRegistrationReplacesNobody(t *testing.T) {
+	t.Parallel()
+	sh := &shard{users: map[string]*tail{}}
+	older, newer := &conn{device: uuidB, id: "older"}, &conn{device: uuidB, id: "newer"}
+	older.tail, older.arrival = sh.reserve(uuidA, uuidB, 20)
+	newer.tail, newer.arrival = sh.reserve(uuidA, uuidB, 20)
+	if replaced, first := sh.attach(newer); len(replaced) != 0 || !first {
+		t.Errorf("attach(newer) = %v, %v, want nobody replaced", replaced, first)
+	}
+	if replaced, first := sh.attach(older); len(replaced) != 1 || replaced[0] != older || first {
+		t.Errorf("attach(older) = %v, %v, want itself replaced", replaced, first)
+	}
+}
+
 // However a connection ends, it leaves the registry, its user, the wheel and
 // its seat.
 func TestEveryEndIsCleanedUp(t *testing.T) {

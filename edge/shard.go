@@ -83,9 +83,10 @@ func (sh *shard) await(c *conn) bool {
 	return true
 }
 
-// reserve takes a seat in user's tail, made if need be. It returns nil when
-// most are taken, not counting one of the same device, which will be replaced.
-func (sh *shard) reserve(user, device string, most int) *tail {
+// reserve takes a seat in user's tail, made if need be, and numbers the arrival.
+// It returns nil when most are taken, not counting one of the same device, which
+// will be replaced.
+func (sh *shard) reserve(user, device string, most int) (*tail, uint64) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	t := sh.users[user]
@@ -94,10 +95,11 @@ func (sh *shard) reserve(user, device string, most int) *tail {
 		sh.users[user] = t
 	}
 	if t.full(device, most) {
-		return nil
+		return nil, 0
 	}
 	t.seats++
-	return t
+	t.arrivals++
+	return t, t.arrivals
 }
 
 // full reports whether another device of user would find no seat.
@@ -119,8 +121,9 @@ func (t *tail) full(device string, most int) bool {
 }
 
 // attach puts c on its reserved seat, unless it was closed meanwhile. It returns
-// the connections of the same device, which the caller has to close, and whether
-// c is its user's first.
+// the connections that a newer one of the same device replaces, which the caller
+// has to close, and whether c is its user's first. Of two the newer is the one
+// whose handshake came later: c itself may be the older one, if it was slow.
 func (sh *shard) attach(c *conn) (replaced []*conn, first bool) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -128,8 +131,12 @@ func (sh *shard) attach(c *conn) (replaced []*conn, first bool) {
 		return nil, false // detach has been here, or will find nothing to undo
 	}
 	for _, o := range c.tail.conns {
-		if o.device == c.device {
+		switch {
+		case o.device != c.device:
+		case o.arrival < c.arrival:
 			replaced = append(replaced, o)
+		default:
+			replaced = append(replaced, c)
 		}
 	}
 	c.tail.conns = append(c.tail.conns, c)
