@@ -75,11 +75,16 @@ func wire(t testing.TB, log stream.Config, origin string) *parts {
 		if err := p.log.Close(); err != nil {
 			t.Errorf("Log.Close() = %v, want nil", err)
 		}
-		// A process that another test was starting just then has a copy of the
-		// lock on the log's directory until it is what it is to be.
-		syscall.ForkLock.Lock()
-		syscall.ForkLock.Unlock()
+		awaitForks()
 	}
 	t.Cleanup(p.stop)
 	return p
+}
+
+// awaitForks returns when the processes that were being started have become
+// what they are to be: until then each has a copy of every file of this one, and
+// of the lock on a log's directory that has been closed here.
+func awaitForks() {
+	syscall.ForkLock.Lock()
+	defer syscall.ForkLock.Unlock()
 }
