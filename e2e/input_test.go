@@ -68,11 +68,11 @@ func TestBadHandshakes(t *testing.T) {
 		})
 	}
 	for name, bad := range map[string]func(*http.Request){
-		"no upgrade":     func(*http.Request) {},
-		"POST":           func(r *http.Request) { r.Method = http.MethodPost; upgradeHeaders(r) },
-		"version 8":      func(r *http.Request) { upgradeHeaders(r); r.Header.Set("Sec-WebSocket-Version", "8") },
-		"no key":         func(r *http.Request) { upgradeHeaders(r); r.Header.Del("Sec-WebSocket-Key") },
-		"another upgade": func(r *http.Request) { upgradeHeaders(r); r.Header.Set("Upgrade", "h2c") },
+		"no upgrade":      func(*http.Request) {},
+		"POST":            func(r *http.Request) { r.Method = http.MethodPost; upgradeHeaders(r) },
+		"version 8":       func(r *http.Request) { upgradeHeaders(r); r.Header.Set("Sec-WebSocket-Version", "8") },
+		"no key":          func(r *http.Request) { upgradeHeaders(r); r.Header.Del("Sec-WebSocket-Key") },
+		"another upgrade": func(r *http.Request) { upgradeHeaders(r); r.Header.Set("Upgrade", "h2c") },
 	} {
 		req, err := http.NewRequestWithContext(within(t), http.MethodGet, "http://"+relay.devices+"/ws?"+ids, nil)
 		if err != nil {
