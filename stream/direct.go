@@ -24,6 +24,10 @@ type msgGet struct {
 	MultiLast []string   `json:"multi_last,omitempty"`
 }
 
+// errHole says that a batch came without some of its messages: the connection
+// was cut inside it and was back before its end.
+var errHole = errors.New("a batch came with a hole")
+
 // errNoMessage says that no stored message is what was asked for.
 var errNoMessage = errors.New("no such message")
 
@@ -167,6 +171,12 @@ func (d *direct) get(ctx context.Context, stream string, req msgGet, most int, f
 	if err := d.nc.PublishRequest("$JS.API.DIRECT.GET."+stream, d.prefix+token, data); err != nil {
 		return batchEnd{}, err
 	}
+	return collect(ctx, stream, ch, fn)
+}
+
+// collect calls fn for each message of a batch that comes out of ch, up to its end.
+func collect(ctx context.Context, stream string, ch <-chan *nats.Msg, fn func(*nats.Msg) error) (batchEnd, error) {
+	var before uint64 // sequence of the message before: the server says it with each
 	patience := time.NewTimer(apiTimeout)
 	defer patience.Stop()
 	for {
@@ -176,7 +186,14 @@ func (d *direct) get(ctx context.Context, stream string, req msgGet, most int, f
 		case <-patience.C:
 			return batchEnd{}, fmt.Errorf("direct get %s: %w", stream, nats.ErrTimeout)
 		case m := <-ch:
-			switch status := m.Header.Get(headerStatus); status {
+			status := header(m.Header, headerStatus)
+			if status == "" || status == "204" {
+				if number(m.Header, headerLastSeq) != before {
+					return batchEnd{}, fmt.Errorf("direct get %s: %w", stream, errHole)
+				}
+				before = number(m.Header, headerSequence)
+			}
+			switch status {
 			case "":
 				if err := fn(m); err != nil {
 					return batchEnd{}, err

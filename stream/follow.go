@@ -44,7 +44,7 @@ func (l *Log) Follow(ctx context.Context, shard int, opts FollowOptions, fn func
 		return fmt.Errorf("stream: shard %d of %d", shard, len(l.shards))
 	}
 	outer := ctx
-	ctx, release, err := l.holdNode(outer)
+	ctx, release, err := l.holdNode(outer, shard)
 	if err != nil {
 		if outer.Err() != nil {
 			return nil
@@ -104,7 +104,8 @@ type follower struct {
 	newest string // reply subject that acknowledges the newest record, "" when it is acknowledged
 }
 
-// hand gives r to the caller and then lets readers of the log know it.
+// hand lets readers of the log know r and then gives it to the caller: who
+// resumes because of a gap must find it noted.
 func (f *follower) hand(r *Record, previous hlc.Timestamp, hasPrevious bool) {
 	s := f.shard
 	s.mu.Lock()
@@ -140,14 +141,10 @@ func (f *follower) reset(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s := f.shard
-	s.mu.Lock()
-	s.points, s.gaps, s.voids, s.first = points{}, nil, nil, Record{}
-	s.mu.Unlock()
-	if err := f.log.loadMarks(ctx, s, at); err != nil {
+	if err := f.log.loadMarks(ctx, f.shard, at); err != nil {
 		return err
 	}
-	f.log.logger.Warn("the log was replaced by an older one", "shard", s.n, "seq", f.at.Seq, "now", at.Seq)
+	f.log.logger.Warn("the log was replaced by an older one", "shard", f.shard.n, "seq", f.at.Seq, "now", at.Seq)
 	f.hand(&Record{Kind: KindReset, Position: at}, 0, false)
 	return nil
 }
@@ -172,7 +169,7 @@ func (f *follower) check(ctx context.Context) error {
 			return err
 		}
 		if err == nil {
-			if r, _, err := parseLeader(m); err != nil || r.Hlc != f.at.Hlc {
+			if r, _, err := parseLeader(m); err == nil && r.Hlc != f.at.Hlc {
 				return f.reset(ctx)
 			}
 		}

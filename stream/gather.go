@@ -35,10 +35,17 @@ type flight[K comparable, V any] struct {
 // others wait for it too; ctx ends only the waiting.
 func (g *gather[K, V]) do(ctx context.Context, key K) (v V, err error) {
 	g.mu.Lock()
-	if n := len(g.waiting); n == 0 || len(g.waiting[n-1].keys) >= g.most {
-		g.waiting = append(g.waiting, &flight[K, V]{keys: make(map[K]struct{}), done: make(chan struct{})})
+	var f *flight[K, V]
+	if n := len(g.waiting); n > 0 {
+		f = g.waiting[n-1]
+		if _, asked := f.keys[key]; !asked && len(f.keys) >= g.most {
+			f = nil // full
+		}
 	}
-	f := g.waiting[len(g.waiting)-1]
+	if f == nil {
+		f = &flight[K, V]{keys: make(map[K]struct{}), done: make(chan struct{})}
+		g.waiting = append(g.waiting, f)
+	}
 	f.keys[key] = struct{}{}
 	if !g.running {
 		g.running = true

@@ -30,15 +30,15 @@ func newKnown() known {
 // admit says under which id ev is to be stored, and whether it is to be stored
 // at all: not fresh means that it is known under that id.
 func (k *known) admit(ev Event) (id string, fresh bool) {
-	print := fingerprint(ev)
+	bytes := fingerprint(ev)
 	id = ev.ID
 	for n := 1; ; n++ {
 		there, ok := k.prints[id]
 		if !ok {
-			k.learn(id, print)
+			k.learn(id, bytes)
 			return id, true
 		}
-		if there == print {
+		if there == bytes {
 			return id, false
 		}
 		id = ev.ID + ":" + strconv.Itoa(n)
@@ -46,7 +46,7 @@ func (k *known) admit(ev Event) (id string, fresh bool) {
 }
 
 // learn remembers id, forgetting the oldest when there are knownMost.
-func (k *known) learn(id string, print uint64) {
+func (k *known) learn(id string, bytes uint64) {
 	if _, ok := k.prints[id]; !ok {
 		if len(k.order) < knownMost {
 			k.order = append(k.order, id)
@@ -56,7 +56,7 @@ func (k *known) learn(id string, print uint64) {
 			k.next = (k.next + 1) % knownMost
 		}
 	}
-	k.prints[id] = print
+	k.prints[id] = bytes
 }
 
 var printSeed = maphash.MakeSeed()
@@ -81,21 +81,20 @@ func printFrame(frame []byte, stampAt int) uint64 {
 }
 
 // loadKnown reads the ids behind the checkpoint, and a thousand at least, so
-// that what PubNub hands out again after a take-over is known.
+// that what PubNub hands out again after a take-over is known. It looks through
+// at most 65,536 records: take-overs without a checkpoint between them leave
+// their markers there.
 func (w *Writer) loadKnown(ctx context.Context) error {
-	const atLeast = 1024
+	const atLeast, atMost = 1024, 1 << 16
 	last := w.head - window
 	from := min(w.ckpt.Seq+1, last-min(last, atLeast)+1)
-	from = max(from, last-min(last, knownMost)+1)
+	from = max(from, last-min(last, atMost)+1)
 	for from <= last {
 		next := from
 		_, err := w.log.direct.get(ctx, eventsStream(w.shard), msgGet{Seq: from, NextFor: eventsPrefix(w.shard) + "*", Batch: readBatch, MaxBytes: readBytes}, readBatch, func(m *nats.Msg) error {
-			r := Record{Position: Position{Seq: number(m.Header, headerSequence)}}
+			r, err := parseDirect(m)
 			next = r.Seq + 1
-			if err := parseRecord(&r, header(m.Header, headerSubject), m.Header, m.Data); err != nil {
-				return err
-			}
-			if id := header(m.Header, headerMsgID); id != "" && r.Kind == KindEvent && r.Seq <= last {
+			if id := header(m.Header, headerMsgID); err == nil && id != "" && r.Kind == KindEvent && r.Seq <= last {
 				w.known.learn(id, printOf(r))
 			}
 			return nil

@@ -52,22 +52,31 @@ type lease struct {
 	rev     uint64
 }
 
-// takeLease waits until nobody renews key and takes it.
-func (l *Log) takeLease(ctx context.Context, key string) (*lease, error) {
+// takeLease waits until nobody renews key and takes it, with an epoch above
+// after. With patience, it gives up with errLeaseLost after having seen the
+// lease held for so long.
+func (l *Log) takeLease(ctx context.Context, key string, after uint64, patience time.Duration) (*lease, error) {
 	var seen uint64
-	var since time.Time
+	var first, since time.Time // when the lease was first read; when it was seen to change
 	for {
 		rec, rev, err := l.readLease(ctx, key)
 		if err == nil {
+			if first.IsZero() {
+				first = time.Now()
+			}
 			if rev != seen || since.IsZero() {
 				seen, since = rev, time.Now()
 			}
 			if rec.Holder == "" || l.ownsStale(rec) || time.Since(since) >= leaseTTL {
-				le := &lease{log: l, key: key, boot: l.boot + "/" + strconv.FormatUint(rec.Epoch+1, 10), epoch: rec.Epoch + 1, already: rec.Ceiling, ceiling: rec.Ceiling, rev: rev}
+				epoch := max(rec.Epoch, after) + 1
+				le := &lease{log: l, key: key, boot: l.boot + "/" + strconv.FormatUint(epoch, 10), epoch: epoch, already: rec.Ceiling, ceiling: rec.Ceiling, rev: rev}
 				if err = le.write(ctx, l.cfg.Node, rec.Ceiling); err == nil {
 					return le, nil
 				}
 				since = time.Time{} // somebody moved it: start waiting anew
+			}
+			if patience > 0 && time.Since(first) > patience {
+				return nil, errLeaseLost
 			}
 		}
 		t := time.NewTimer(leasePoll)
@@ -141,13 +150,18 @@ func (le *lease) covers(stamp hlc.Timestamp) bool {
 	return stamp <= le.ceiling
 }
 
-// release gives the lease back, so that the next one need not wait. last is
-// the newest stamp that was used: the ceiling comes down to it.
-func (le *lease) release(ctx context.Context, last hlc.Timestamp) error {
+// giveBack frees the lease, so that the next one need not wait for it. last is
+// the newest stamp that was used: the ceiling comes down to it. It takes a
+// second at most, even where ctx has ended.
+func (le *lease) giveBack(ctx context.Context, last hlc.Timestamp) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
 	le.mu.Lock()
 	le.ceiling = last
 	le.mu.Unlock()
-	return le.write(ctx, "", last)
+	if err := le.write(ctx, "", last); err != nil && !errors.Is(err, errLeaseLost) {
+		le.log.logger.Warn("lease not given back, the next holder waits for it", "key", le.key, "err", err)
+	}
 }
 
 // errSwapped says that the value was not at the expected revision.

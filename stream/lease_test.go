@@ -87,7 +87,7 @@ func TestCheckpointMovesByCompareAndSet(t *testing.T) {
 		t.Errorf("Checkpoint() of the next writer = %+v, want %+v", got, want)
 	}
 	// Somebody else moves it under the writer's feet.
-	if _, err := l.js.Publish(t.Context(), "$KV."+checkpointsBucket+".shard.0", []byte(`{"timetoken":"1","writer":"x"}`)); err != nil {
+	if _, err := l.js.Publish(t.Context(), "$KV."+checkpointsBucket+".shard.0", []byte(`{"timetoken":"1","epoch":99}`)); err != nil {
 		t.Fatal(err)
 	}
 	if err := next.Save(t.Context(), "17954373395308044", 7); !errors.Is(err, ErrDeposed) {

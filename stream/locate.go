@@ -111,13 +111,18 @@ func (l *Log) locate(ctx context.Context, s *shard, since hlc.Timestamp) (uint64
 // stampAt is the position of the first record at or after what req names.
 func (l *Log) stampAt(ctx context.Context, s *shard, req msgGet) (at Position, err error) {
 	req.NextFor, req.Batch = eventsPrefix(s.n)+"*", 1
-	_, err = l.direct.get(ctx, s.stream, req, 1, func(m *nats.Msg) error {
-		r := Record{Position: Position{Seq: number(m.Header, headerSequence)}}
-		err := parseRecord(&r, header(m.Header, headerSubject), m.Header, nil)
-		at = r.Position
-		return err
-	})
-	return at, wrap("search "+s.stream, err)
+	for {
+		foreign := false
+		_, err = l.direct.get(ctx, s.stream, req, 1, func(m *nats.Msg) error {
+			r, err := parseDirect(m)
+			at, foreign = r.Position, err != nil
+			return nil
+		})
+		if err != nil || !foreign {
+			return at, wrap("search "+s.stream, err)
+		}
+		req.Seq, req.StartTime = at.Seq+1, nil
+	}
 }
 
 // before is the position before the first record stored at or after t, at most end.
@@ -129,5 +134,14 @@ func (l *Log) before(ctx context.Context, s *shard, t time.Time, end Position) (
 	if err != nil || at.Seq > end.Seq {
 		return end, err
 	}
-	return Position{Seq: at.Seq - 1, Hlc: at.Hlc - 1}, nil
+	before := Position{Seq: at.Seq - 1, Hlc: at.Hlc - 1}
+	m, err := l.leaderGet(ctx, s.stream, msgGet{Seq: before.Seq})
+	if before.Seq == 0 || errors.Is(err, errNoMessage) {
+		return before, nil
+	}
+	if err != nil {
+		return end, err
+	}
+	r, _, err := parseLeader(m)
+	return r.Position, err
 }

@@ -89,7 +89,6 @@ type Log struct {
 	inst     instruments
 	stop     context.CancelFunc
 	watching sync.WaitGroup
-	node     nodeLease
 
 	reached atomic.Int64 // Unix ns of the server's last answer to watch
 }
@@ -165,6 +164,9 @@ func (l *Log) open(ctx context.Context) error {
 	if l.appends, err = l.connect("reprise "+l.cfg.Node+" appends", nats.ReconnectBufSize(-1)); err != nil {
 		return err
 	}
+	if most := l.nc.MaxPayload(); most < maxFrame+headerRoom {
+		return fmt.Errorf("stream: the server's max_payload is %d, want at least %d", most, maxFrame+headerRoom)
+	}
 	if l.js, err = jetstream.New(l.nc); err != nil {
 		return fmt.Errorf("stream: %w", err)
 	}
@@ -185,6 +187,7 @@ func (l *Log) connect(name string, more ...nats.Option) (*nats.Conn, error) {
 	opts := append([]nats.Option{
 		nats.Name(name),
 		nats.MaxReconnects(-1),
+		nats.IgnoreAuthErrorAbort(), // credentials that are wrong now may be right later
 		nats.ReconnectWait(100 * time.Millisecond),
 		nats.ReconnectJitter(200*time.Millisecond, 500*time.Millisecond),
 		nats.PingInterval(5 * time.Second),

@@ -114,6 +114,13 @@ func (f *feed) next(t testing.TB, kinds ...Kind) Record {
 	}
 }
 
+// reach waits until the feed has come to seq, whatever retention took before.
+func (f *feed) reach(t testing.TB, seq uint64) {
+	t.Helper()
+	for f.next(t, KindEvent, KindMarker, KindGap, KindLost).Seq < seq {
+	}
+}
+
 // events are the numbers of the next n events, which must have rising stamps.
 func (f *feed) events(t testing.TB, n int) []int {
 	t.Helper()

@@ -58,6 +58,7 @@ const (
 	headerSequence    = "Nats-Sequence"
 	headerSubject     = "Nats-Subject"
 	headerNumPending  = "Nats-Num-Pending"
+	headerLastSeq     = "Nats-Last-Sequence"
 	headerUpTo        = "Nats-UpTo-Sequence"
 	headerStatus      = "Status"
 )

@@ -61,8 +61,9 @@ func (w *Writer) accept(ctx context.Context, o op) {
 			w.log.inst.duplicates.Add(ctx, 1)
 			return
 		}
+		f.id = id
 		if id != o.ev.ID {
-			w.conflict(ctx, &f, id)
+			w.conflict(ctx, &f)
 		}
 	}
 	f.stamp = w.clock.Now()
@@ -84,10 +85,9 @@ func (w *Writer) accept(ctx context.Context, o op) {
 	w.send(&w.flying[len(w.flying)-1])
 }
 
-// conflict gives f the id under which other bytes of a known id are stored.
-func (w *Writer) conflict(ctx context.Context, f *flying, id string) {
-	w.log.logger.Warn("one id came with different bytes", "shard", w.shard, "id", f.ev.ID, "stored_as", id)
-	f.ev.ID = id
+// conflict notes that f came under a known id with other bytes.
+func (w *Writer) conflict(ctx context.Context, f *flying) {
+	w.log.logger.Warn("one id came with different bytes", "shard", w.shard, "id", f.ev.ID, "stored_as", f.id)
 	w.count(func(s *WriterStats) { s.Conflicts++ })
 	w.log.inst.conflicts.Add(ctx, 1)
 }
@@ -120,7 +120,7 @@ func (w *Writer) send(f *flying) {
 		}
 	} else {
 		w.msg.Subject, w.msg.Data = subjectOf(w.shard, f.ev.User), f.ev.Frame
-		h[headerMsgID] = []string{f.ev.ID}
+		h[headerMsgID] = []string{f.id}
 		set(h, headerDevice, f.ev.Device)
 		set(h, headerTimetoken, f.ev.Timetoken)
 		set(h, headerTraceparent, f.ev.Traceparent)
@@ -180,8 +180,12 @@ func (w *Writer) note(m *nats.Msg) (trouble bool) {
 	f := &w.flying[i]
 	ack, err := parseAck(m.Data)
 	switch {
-	case err != nil, ack.Error != nil:
-		return true // no responders come here too: an empty body is no JSON
+	case err != nil:
+		w.refusal = err // no responders: an empty body is no JSON
+		return true
+	case ack.Error != nil:
+		w.refusal = ack.Error
+		return true
 	case ack.Duplicate:
 		f.state, f.seq = isDuplicate, ack.Seq
 		return true

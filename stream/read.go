@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/nats-io/nats.go"
 )
@@ -32,8 +33,8 @@ type head struct {
 }
 
 // Read returns the events of user after `after` and at or before upTo, oldest
-// first: at most 500, about 1 MiB. Next equals upTo when there are no more
-// and otherwise is where to go on. upTo must be a position that Follow handed
+// first: at most 500, about 1 MiB. Next equals upTo when there are no more,
+// or after where that is beyond upTo, and otherwise is where to go on. upTo must be a position that Follow handed
 // out.
 //
 // An answer is taken only from a replica that has everything up to upTo, and
@@ -44,6 +45,9 @@ type head struct {
 func (l *Log) Read(ctx context.Context, user string, after, upTo Position) (Chunk, error) {
 	s := l.shards[l.Shard(user)]
 	if after.Hlc >= upTo.Hlc {
+		if after.Hlc > upTo.Hlc {
+			upTo = after
+		}
 		return Chunk{Next: upTo}, nil
 	}
 	for n, at := 0, after; ; n++ {
@@ -55,7 +59,7 @@ func (l *Log) Read(ctx context.Context, user string, after, upTo Position) (Chun
 		if err == nil {
 			return chunk, l.trimmed(ctx, s, at, from)
 		}
-		if !errors.Is(err, errStale) || n == 20 {
+		if !errors.Is(err, errStale) && !errors.Is(err, errHole) || n == 20 {
 			return Chunk{}, fmt.Errorf("stream: read user %s after %s: %w", user, after.Hlc, err)
 		}
 		l.inst.staleReads.Add(ctx, 1)
@@ -77,6 +81,8 @@ func (l *Log) tryRead(ctx context.Context, s *shard, user string, after, upTo Po
 		return Chunk{}, 0, err
 	case newest.upTo < upTo.Seq:
 		return Chunk{}, 0, errStale
+	case newest.at == (Position{}):
+		return Chunk{Next: upTo}, after.Seq + 1, nil // or retention took all there was
 	case newest.at.Hlc <= after.Hlc:
 		return Chunk{Next: upTo}, 0, nil // most devices missed nothing
 	}
@@ -87,15 +93,14 @@ func (l *Log) tryRead(ctx context.Context, s *shard, user string, after, upTo Po
 	}
 	last, past := Position{}, false
 	found, err := l.direct.get(ctx, s.stream, msgGet{Seq: from, NextFor: subjectOf(s.n, user), Batch: readBatch, MaxBytes: readBytes}, readBatch, func(m *nats.Msg) error {
-		r := Record{Position: Position{Seq: number(m.Header, headerSequence)}}
-		if err := parseRecord(&r, header(m.Header, headerSubject), m.Header, m.Data); err != nil {
-			return fmt.Errorf("record %d: %w", r.Seq, err)
-		}
-		last = r.Position
+		r, err := parseDirect(m)
+		last.Seq = r.Seq
 		switch {
 		case r.Seq > upTo.Seq:
 			past = true
+		case err != nil: // Follow passes it over as well
 		case r.Hlc > after.Hlc:
+			last.Hlc = r.Hlc
 			chunk.Records = append(chunk.Records, r)
 		}
 		return nil
@@ -124,7 +129,7 @@ func (l *Log) tryRead(ctx context.Context, s *shard, user string, after, upTo Po
 }
 
 // probe asks one replica for the newest event of each user. The marker's
-// subject is asked for too: it always exists, so that the answer has a
+// subject is asked for too: it exists as a rule, so that the answer has a
 // position even if no user has an event.
 func (l *Log) probe(ctx context.Context, s *shard, users []string) (map[string]head, error) {
 	subjects := make([]string, 0, len(users)+1)
@@ -134,27 +139,19 @@ func (l *Log) probe(ctx context.Context, s *shard, users []string) (map[string]h
 	subjects = append(subjects, subjectOf(s.n, markerToken))
 	heads := make(map[string]head, len(users))
 	found, err := l.direct.get(ctx, s.stream, msgGet{MultiLast: subjects}, len(subjects), func(m *nats.Msg) error {
-		r := Record{Position: Position{Seq: number(m.Header, headerSequence)}}
-		subject := header(m.Header, headerSubject)
-		if err := parseRecord(&r, subject, m.Header, nil); err != nil {
-			return fmt.Errorf("record %d: %w", r.Seq, err)
-		}
-		heads[userOf(subject)] = head{at: r.Position}
+		heads[userOf(header(m.Header, headerSubject))] = head{at: headOf(parseDirect(m))}
 		return nil
 	})
 	if errors.Is(err, errNoMessage) {
-		// Not even a marker: everything has expired, or this replica is empty.
-		// The leader knows.
-		state, ierr := l.info(ctx, s.n)
-		if ierr != nil {
-			return nil, ierr
-		}
-		if state.Messages > 0 {
-			return nil, errStale
-		}
-		found.upTo = state.Last
-	} else if err != nil {
+		// Not even a marker: this replica is empty, or the shard has been busy for
+		// so long that retention took the last one. The leader knows.
+		return l.probeLeader(ctx, s, users)
+	}
+	if err != nil {
 		return nil, err
+	}
+	if found.pending > 0 {
+		return nil, fmt.Errorf("probe of %d users: %d answers are missing", len(users), found.pending)
 	}
 	for _, u := range users {
 		heads[u] = head{at: heads[u].at, upTo: found.upTo}
@@ -162,11 +159,42 @@ func (l *Log) probe(ctx context.Context, s *shard, users []string) (map[string]h
 	return heads, nil
 }
 
+// probeLeader is probe where no replica's word will do.
+func (l *Log) probeLeader(ctx context.Context, s *shard, users []string) (map[string]head, error) {
+	state, err := l.info(ctx, s.n)
+	if err != nil {
+		return nil, err
+	}
+	heads := make(map[string]head, len(users))
+	for _, u := range users {
+		m, err := l.leaderGet(ctx, s.stream, msgGet{LastFor: subjectOf(s.n, u)})
+		if errors.Is(err, errNoMessage) {
+			heads[u] = head{upTo: state.Last}
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		r, _, err := parseLeader(m)
+		heads[u] = head{at: headOf(r, err), upTo: state.Last}
+	}
+	return heads, nil
+}
+
+// headOf is the position of a user's newest record. One that no bridge wrote
+// has no stamp, so that only reading the log can tell what lies before it.
+func headOf(r Record, err error) Position {
+	if err != nil {
+		return Position{Seq: r.Seq, Hlc: math.MaxUint64}
+	}
+	return r.Position
+}
+
 // trimmed is ErrTrimmed if the leader, asked after the chunk was read, has no
 // longer every record from `from` on that could have been in it.
 func (l *Log) trimmed(ctx context.Context, s *shard, after Position, from uint64) error {
 	if from == 0 {
-		return nil // nothing was missed, so nothing was read
+		return nil // an event that is not newer is still there: nothing after it was cut
 	}
 	h, err := s.firsts.do(ctx, struct{}{})
 	if err != nil {

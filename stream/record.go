@@ -39,14 +39,21 @@ func parseRecord(r *Record, subject string, h nats.Header, data []byte) error {
 	return nil
 }
 
-// parseLeader reads a message from the leader's answer.
+// parseDirect reads a message of a Direct Get. With an error, which says that
+// no bridge wrote the record, r still has its sequence.
+func parseDirect(m *nats.Msg) (r Record, err error) {
+	r.Seq = number(m.Header, headerSequence)
+	err = parseRecord(&r, header(m.Header, headerSubject), m.Header, m.Data)
+	return r, err
+}
+
+// parseLeader reads a message from the leader's answer, as parseDirect.
 func parseLeader(m leaderMsg) (Record, nats.Header, error) {
-	h, err := decodeHeader(m.Header)
-	if err != nil {
-		return Record{}, nil, err
-	}
 	r := Record{Position: Position{Seq: m.Seq}, Stored: m.Time}
-	err = parseRecord(&r, m.Subject, h, m.Data)
+	h, err := decodeHeader(m.Header)
+	if err == nil {
+		err = parseRecord(&r, m.Subject, h, m.Data)
+	}
 	return r, h, err
 }
 

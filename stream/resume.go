@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -45,6 +46,13 @@ func (l *Log) Resume(ctx context.Context, user string, since, floor hlc.Timestam
 		}
 		if since > end.Hlc {
 			return hlc.Zero, FutureCursor, nil
+		}
+		// A mark may lie between what was handed out and the end.
+		for n := 0; at.Seq < end.Seq; n++ {
+			if !retry(ctx, n) {
+				return 0, "", ctx.Err()
+			}
+			at, _ = s.position()
 		}
 	}
 	s.mu.RLock()
@@ -133,78 +141,62 @@ func (l *Log) firstRecord(ctx context.Context, s *shard, seq uint64) (Record, er
 	if cached.Seq == seq {
 		return cached, nil
 	}
-	m, err := l.leaderGet(ctx, s.stream, msgGet{Seq: seq})
-	if err != nil {
-		return Record{}, err
-	}
-	r, _, err := parseLeader(m)
-	if err != nil {
-		return Record{}, err
+	var r Record
+	for next := seq; ; next = r.Seq + 1 { // past what no bridge wrote
+		m, err := l.leaderGet(ctx, s.stream, msgGet{Seq: next, NextFor: ">"}) // it may have been trimmed just now
+		if err != nil {
+			return Record{}, err
+		}
+		if r, _, err = parseLeader(m); err == nil {
+			break
+		}
 	}
 	r.Frame = nil
 	s.mu.Lock()
 	s.first = r
+	// A cursor from before what is left is trimmed, whatever was noted then.
+	s.gaps = slices.DeleteFunc(s.gaps, func(g gapMark) bool { return g.at <= r.Hlc })
+	s.voids = slices.DeleteFunc(s.voids, func(v void) bool { return v.before < r.Hlc })
 	s.mu.Unlock()
 	return r, nil
 }
 
 // loadMarks reads the markers up to at, so that cursors from before this
-// process began are judged by what was noted then.
+// process began are judged by what was noted then. What it finds replaces all
+// that was known of the shard.
 func (l *Log) loadMarks(ctx context.Context, s *shard, at Position) error {
-	if at.Seq == 0 {
-		return nil
-	}
-	newest, err := l.leaderGet(ctx, s.stream, msgGet{LastFor: subjectOf(s.n, markerToken)})
-	if errors.Is(err, errNoMessage) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	goal := min(newest.Seq, at.Seq)
-	var gaps, voids []Record
-	previous := make(map[uint64]hlc.Timestamp)
-	for seq, n := uint64(1), 0; seq <= goal; {
+	var found shard
+	for seq, n := uint64(1), 0; seq <= at.Seq; n++ {
 		from := seq
-		end, err := l.direct.get(ctx, s.stream, msgGet{Seq: seq, NextFor: subjectOf(s.n, markerToken), Batch: readBatch}, readBatch, func(m *nats.Msg) error {
-			r := Record{Position: Position{Seq: number(m.Header, headerSequence)}}
-			if err := parseRecord(&r, header(m.Header, headerSubject), m.Header, nil); err != nil {
-				return fmt.Errorf("record %d: %w", r.Seq, err)
-			}
-			seq = r.Seq + 1
-			if r.Seq > at.Seq {
-				return nil
-			}
-			if r.Kind == KindGap {
-				gaps = append(gaps, r)
-			}
-			if p, ok := previousOf(m.Header); ok {
-				voids = append(voids, r)
-				previous[r.Seq] = p
+		_, err := l.direct.get(ctx, s.stream, msgGet{Seq: seq, NextFor: subjectOf(s.n, markerToken), Batch: readBatch}, readBatch, func(m *nats.Msg) error {
+			r, err := parseDirect(m)
+			if seq = r.Seq + 1; err == nil && r.Seq <= at.Seq {
+				previous, has := previousOf(m.Header)
+				found.mark(&r, previous, has)
 			}
 			return nil
 		})
-		if err != nil && !errors.Is(err, errNoMessage) {
+		if err != nil && !errors.Is(err, errNoMessage) && !errors.Is(err, errHole) {
 			return wrap("load markers", err)
 		}
-		if seq > goal {
+		if seq != from {
+			n = 0
+			continue
+		}
+		// This replica has no more: does the leader?
+		_, err = l.leaderGet(ctx, s.stream, msgGet{Seq: seq, NextFor: subjectOf(s.n, markerToken)})
+		if errors.Is(err, errNoMessage) {
 			break
 		}
-		if seq == from || end.pending == 0 { // this replica lags
-			if n++; !retry(ctx, n) {
-				return ctx.Err()
-			}
+		if err != nil {
+			return wrap("load markers", err)
+		}
+		if !retry(ctx, n) {
+			return ctx.Err()
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, r := range gaps {
-		s.gaps = append(s.gaps, gapMark{at: r.Hlc, user: r.GapUser})
-	}
-	for _, r := range voids {
-		if p := previous[r.Seq]; p < r.Hlc {
-			s.voids = append(s.voids, void{after: p, before: r.Hlc})
-		}
-	}
+	s.points, s.first, s.gaps, s.voids = points{}, Record{}, found.gaps, found.voids
 	return nil
 }

@@ -17,6 +17,9 @@ func (w *Writer) resync(ctx context.Context) {
 		if w.stalls > 0 && !retry(ctx, w.stalls-1) {
 			return
 		}
+		if w.stalls%10 == 1 {
+			w.log.logger.Warn("appends are refused", "shard", w.shard, "flying", len(w.flying), "err", w.refusal)
+		}
 		w.drain()
 		at, err := w.log.end(ctx, w.shard)
 		if err == nil && (!at.known || at.epoch != w.lease.epoch) {
@@ -78,10 +81,10 @@ func (w *Writer) identify(ctx context.Context) error {
 			continue
 		}
 		if there := printOf(r); there != fingerprint(f.ev) {
-			w.known.learn(f.ev.ID, there)
+			w.known.learn(f.id, there)
 			if id, fresh := w.known.admit(f.ev); fresh {
-				w.conflict(ctx, f, id)
-				f.state = inFlight
+				f.id, f.state = id, inFlight
+				w.conflict(ctx, f)
 			}
 		}
 	}

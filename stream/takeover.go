@@ -21,22 +21,42 @@ func (l *Log) Acquire(ctx context.Context, shard int) (*Writer, error) {
 	if shard < 0 || shard >= len(l.shards) {
 		return nil, fmt.Errorf("stream: shard %d of %d", shard, len(l.shards))
 	}
-	for {
-		le, err := l.takeLease(ctx, "shard."+strconv.Itoa(shard))
+	for after := uint64(0); ; {
+		le, err := l.takeLease(ctx, "shard."+strconv.Itoa(shard), after, 0)
 		if err != nil {
 			return nil, fmt.Errorf("stream: acquire shard %d: %w", shard, err)
 		}
 		w := newWriter(l, shard, le)
-		err = w.takeOver(ctx)
-		if err == nil {
-			w.start()
-			l.logger.Info("shard taken", "shard", shard, "epoch", le.epoch, "seq", w.head, "hlc", w.clock.Last())
-			return w, nil
+		ready := make(chan struct{})
+		w.start(ready) // taking over may take longer than the lease lives
+		if err = w.takeOver(ctx); err == nil {
+			w.active = time.Now()
+			close(ready)
+			if err = w.noteLoss(ctx); err == nil {
+				l.logger.Info("shard taken", "shard", shard, "epoch", le.epoch, "seq", w.Stats().Last.Seq, "hlc", w.Stats().Last.Hlc)
+				return w, nil
+			}
 		}
-		if !errors.Is(err, errLeaseLost) {
-			return nil, fmt.Errorf("stream: acquire shard %d: %w", shard, err)
+		w.fail(ErrClosed)
+		<-w.done
+		if errors.Is(err, errLeaseLost) || errors.Is(err, ErrDeposed) {
+			after = w.newest
+			continue
 		}
+		le.giveBack(ctx, w.clock.Last())
+		return nil, fmt.Errorf("stream: acquire shard %d: %w", shard, err)
 	}
+}
+
+// noteLoss writes a gap marker when the checkpoint is ahead of where the log
+// ended: what lay between was lost with a disk, and PubNub will not be asked
+// for it again.
+func (w *Writer) noteLoss(ctx context.Context) error {
+	if w.lost == (Gap{}) {
+		return nil
+	}
+	w.log.logger.Error("the log ends before its checkpoint: events were lost", "shard", w.shard, "from", w.lost.From, "to", w.lost.To)
+	return w.Gap(ctx, w.lost)
 }
 
 // takeOver sets the clock above everything the shard ever saw, fences, and
@@ -47,6 +67,9 @@ func (w *Writer) takeOver(ctx context.Context) error {
 		err := w.tryTakeOver(ctx)
 		if err == nil || errors.Is(err, errLeaseLost) {
 			return err
+		}
+		if werr := w.Err(); werr != nil {
+			return werr
 		}
 		if !errors.Is(err, errMoved) {
 			w.log.logger.Warn("shard cannot be taken over yet", "shard", w.shard, "err", err)
@@ -65,7 +88,9 @@ func (w *Writer) tryTakeOver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if end.epoch > w.lease.epoch {
+	if w.newest = end.epoch; end.epoch >= w.lease.epoch && !(end.epoch == w.lease.epoch && w.fenced) {
+		// Leases that were lost begin with small epochs again.
+		w.lease.giveBack(ctx, end.Hlc)
 		return errLeaseLost
 	}
 	floor := max(end.Hlc, w.lease.already)
@@ -84,8 +109,12 @@ func (w *Writer) tryTakeOver(ctx context.Context) error {
 	if err := w.fence(ctx, end.Position, previous); err != nil {
 		return err
 	}
+	w.fenced = true
 	if err := w.loadCheckpoint(ctx); err != nil {
 		return err
+	}
+	if end.known && w.ckpt.Hlc > end.Hlc {
+		w.lost = Gap{From: end.Hlc, To: w.ckpt.Hlc}
 	}
 	return w.loadKnown(ctx)
 }
@@ -104,7 +133,10 @@ func (l *Log) end(ctx context.Context, shard int) (end, error) {
 	m, err := l.leaderGet(ctx, eventsStream(shard), msgGet{LastFor: ">"})
 	if err == nil {
 		r, h, err := parseLeader(m)
-		return end{Position: r.Position, epoch: number(h, headerWriter), known: true}, wrap(fmt.Sprintf("%s record %d", eventsStream(shard), m.Seq), err)
+		if err != nil { // no bridge wrote it: it counts as a sequence, no more
+			return end{Position: Position{Seq: m.Seq}}, nil
+		}
+		return end{Position: r.Position, epoch: number(h, headerWriter), known: true}, nil
 	}
 	if !errors.Is(err, errNoMessage) {
 		return end{}, err
@@ -125,9 +157,10 @@ func (l *Log) end(ctx context.Context, shard int) (end, error) {
 	if err != nil {
 		return end{}, err
 	}
-	r, h, err := parseLeader(m)
-	e.Hlc, e.epoch = r.Hlc, number(h, headerWriter)
-	return e, wrap(fmt.Sprintf("%s record %d", eventsStream(shard), m.Seq), err)
+	if r, h, err := parseLeader(m); err == nil {
+		e.Hlc, e.epoch = r.Hlc, number(h, headerWriter)
+	}
+	return e, nil
 }
 
 // End asks the shard's leader for the last position. Where the last record is
@@ -143,6 +176,9 @@ func (l *Log) End(ctx context.Context, shard int) (Position, error) {
 	return e.Position, err
 }
 
+// beforeRelays is a stamp below all that a relay ever gave.
+var beforeRelays = hlc.New(time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli(), 0)
+
 // fence writes window markers as one atomic batch (ADR-50) behind at. An older
 // writer has at most window appends in flight, each with the sequence it
 // expects; after the batch all of those lie behind the log's end, so none can
@@ -150,20 +186,25 @@ func (l *Log) End(ctx context.Context, shard int) (Position, error) {
 // feed as its successor would fit exactly behind it.
 func (w *Writer) fence(ctx context.Context, at Position, previous hlc.Timestamp) error {
 	batch := uuid.NewString()
-	var stamp hlc.Timestamp
+	if at.Seq == 0 {
+		// A new log, or one whose files are gone: a cursor that some relay once
+		// gave is from another log. What is older than any relay is just small.
+		previous = max(previous, beforeRelays)
+	}
+	var stamps [window]hlc.Timestamp
+	for i := range stamps {
+		stamps[i] = w.clock.Now() // all under the ceiling, however long the batch takes
+	}
 	for i := range window {
-		stamp = w.clock.Now()
 		m := nats.NewMsg(subjectOf(w.shard, markerToken))
 		m.Header[headerFormat] = []string{formatVersion}
 		m.Header[headerWriter] = []string{w.epoch}
-		m.Header[headerHlc] = []string{stamp.String()}
+		m.Header[headerHlc] = []string{stamps[i].String()}
 		m.Header[headerBatchID] = []string{batch}
 		m.Header[headerBatchSeq] = []string{strconv.Itoa(i + 1)}
 		if i == 0 {
 			m.Header[headerExpectedSeq] = []string{strconv.FormatUint(at.Seq, 10)}
-			if at.Seq > 0 {
-				m.Header[headerPrevious] = []string{previous.String()}
-			}
+			m.Header[headerPrevious] = []string{previous.String()}
 		}
 		if i < window-1 {
 			if err := w.nc.PublishMsg(m); err != nil {
@@ -193,7 +234,7 @@ func (w *Writer) fence(ctx context.Context, at Position, previous hlc.Timestamp)
 		}
 		w.head = ack.Seq
 	}
-	w.last = Position{Seq: w.head, Hlc: stamp}
+	w.last = Position{Seq: w.head, Hlc: stamps[window-1]}
 	return nil
 }
 
@@ -217,7 +258,7 @@ func (w *Writer) loadCheckpoint(ctx context.Context) error {
 // checkpointRecord is a Checkpoint as the bucket keeps it.
 type checkpointRecord struct {
 	Checkpoint
-	Writer string `json:"writer"` // lease of who saved it
+	Epoch uint64 `json:"epoch"` // of the lease of who saved it
 }
 
 func (w *Writer) checkpointKey() string { return "shard." + strconv.Itoa(w.shard) }
@@ -238,7 +279,7 @@ func (w *Writer) Save(ctx context.Context, timetoken string, region int) error {
 	}
 	w.mu.Lock()
 	rev := w.ckptRev
-	rec := checkpointRecord{Writer: w.lease.boot, Checkpoint: Checkpoint{
+	rec := checkpointRecord{Epoch: w.lease.epoch, Checkpoint: Checkpoint{
 		Timetoken: timetoken, Region: region, Seq: w.last.Seq, Hlc: w.last.Hlc, SavedAt: w.log.cfg.Wall().UTC().Truncate(time.Millisecond),
 	}}
 	w.mu.Unlock()
@@ -251,11 +292,12 @@ func (w *Writer) Save(ctx context.Context, timetoken string, region int) error {
 			w.mu.Unlock()
 			return nil
 		case errors.Is(err, errSwapped):
-			// A write of ours whose answer was lost, or another writer's?
+			// A write of ours whose answer was lost, an older writer's that does not
+			// know yet that it was deposed, or our successor's?
 			m, gerr := w.log.leaderGet(ctx, "KV_"+checkpointsBucket, msgGet{LastFor: "$KV." + checkpointsBucket + "." + w.checkpointKey()})
 			var there checkpointRecord
 			if gerr == nil && json.Unmarshal(m.Data, &there) == nil {
-				if there.Writer != rec.Writer {
+				if there.Epoch > rec.Epoch {
 					w.fail(ErrDeposed)
 					return ErrDeposed
 				}

@@ -23,8 +23,10 @@ const (
 	// markerEvery is how long a shard may be idle before its writer writes a
 	// marker, so that cursors and the retention horizon move on.
 	markerEvery = 30 * time.Second
-	// maxFrame bounds a frame, well under the server's largest payload.
-	maxFrame = 512 << 10
+	// maxFrame bounds a frame, headerRoom its headers; a server whose largest
+	// payload is less is refused, for it would stop the shard.
+	maxFrame   = 512 << 10
+	headerRoom = 8 << 10
 )
 
 // Writer appends to one shard: the only one to do so at a time. It keeps at
@@ -49,7 +51,12 @@ type Writer struct {
 	stop  chan struct{}  // closed by fail: run and renew end
 	done  chan struct{}  // closed when run and renew have returned
 
-	// owned by run (before start: by takeOver)
+	// owned by Acquire
+	newest uint64 // epoch of the log's last record
+	fenced bool   // and that record is ours
+	lost   Gap    // between the log's end and the checkpoint
+
+	// owned by run, before ready by Acquire
 	flying  []flying // oldest first
 	token   uint64   // of the next send
 	head    uint64   // sequence that the newest flying append will get
@@ -58,6 +65,7 @@ type Writer struct {
 	taken   uint64 // appends accepted
 	stored  uint64 // appends that are in the log
 	stalls  int    // resyncs since something was stored
+	refusal error  // the server's newest
 	msg     *nats.Msg
 	active  time.Time // last append
 
@@ -81,6 +89,7 @@ type op struct {
 // flying is an append that is not known to be stored.
 type flying struct {
 	ev     Event
+	id     string // under which it is stored: ev.ID, or that with an ordinal
 	marker bool
 	gap    Gap
 	stamp  hlc.Timestamp
@@ -126,13 +135,19 @@ func newWriter(l *Log, shard int, le *lease) *Writer {
 	}
 }
 
-// start begins writing; takeOver has succeeded.
-func (w *Writer) start() {
-	w.active = time.Now()
+// start keeps the lease from now on, and begins to write once ready is closed:
+// the take-over has succeeded.
+func (w *Writer) start(ready <-chan struct{}) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var both sync.WaitGroup
-	both.Go(func() { w.run(ctx) })
 	both.Go(func() { w.renew(ctx) })
+	both.Go(func() {
+		select {
+		case <-ready:
+			w.run(ctx)
+		case <-ctx.Done():
+		}
+	})
 	go func() {
 		<-w.stop
 		cancel()
@@ -182,7 +197,7 @@ func (w *Writer) Append(ctx context.Context, ev Event) error {
 	if err := validUser(ev.User); err != nil {
 		return err
 	}
-	if ev.ID == "" || ev.StampAt < 0 || ev.StampAt+16 > len(ev.Frame) || len(ev.Frame) > maxFrame {
+	if ev.ID == "" || len(ev.ID) > headerRoom/4 || ev.StampAt < 0 || ev.StampAt+16 > len(ev.Frame) || len(ev.Frame) > maxFrame {
 		return fmt.Errorf("stream: append user %s: id %q, stamp at %d of %d bytes: not an event", ev.User, ev.ID, ev.StampAt, len(ev.Frame))
 	}
 	return w.do(ctx, op{ev: ev})
@@ -232,9 +247,7 @@ func (w *Writer) Close(ctx context.Context) error {
 	w.fail(ErrClosed)
 	<-w.done
 	if !deposed {
-		if rerr := w.lease.release(ctx, w.clock.Last()); rerr != nil && !errors.Is(rerr, errLeaseLost) {
-			w.log.logger.Warn("lease not given back, the next writer waits for it", "shard", w.shard, "err", rerr)
-		}
+		w.lease.giveBack(ctx, w.clock.Last())
 	}
 	return err
 }
