@@ -42,9 +42,13 @@ func (l *Log) Announce(ctx context.Context, id string, frame []byte) error {
 // FollowAnnouncements calls fn, from one goroutine, for each announcement that
 // is stored from now on, until ctx ends; then it returns nil.
 func (l *Log) FollowAnnouncements(ctx context.Context, fn func(frame []byte, stored time.Time)) error {
-	var after uint64
+	next := uint64(0) // sequence to go on with; 0 until the end was found once
 	for n := 0; ctx.Err() == nil; n++ {
-		err := l.followAnnouncements(ctx, &after, fn)
+		before := next
+		err := l.followAnnouncements(ctx, &next, fn)
+		if next != before {
+			n = 0
+		}
 		if ctx.Err() == nil {
 			l.logger.Warn("announcements are followed anew", "err", err)
 			retry(ctx, n)
@@ -53,18 +57,22 @@ func (l *Log) FollowAnnouncements(ctx context.Context, fn func(frame []byte, sto
 	return nil
 }
 
-// followAnnouncements follows from behind *after on, or from the end when that
-// is zero, and keeps *after up to date.
-func (l *Log) followAnnouncements(ctx context.Context, after *uint64, fn func([]byte, time.Time)) error {
-	if *after == 0 {
-		s, err := l.js.Stream(ctx, announcementsStream)
-		if err != nil {
-			return err
-		}
-		*after = s.CachedInfo().State.LastSeq
+// followAnnouncements follows from *next on, or from the end when that is
+// zero, and keeps *next up to date. A stream that ends before *next was made
+// anew: all it has is new.
+func (l *Log) followAnnouncements(ctx context.Context, next *uint64, fn func([]byte, time.Time)) error {
+	s, err := l.js.Stream(ctx, announcementsStream)
+	if err != nil {
+		return err
+	}
+	switch last := s.CachedInfo().State.LastSeq; {
+	case *next == 0:
+		*next = last + 1
+	case *next > last+1:
+		*next = 1
 	}
 	c, err := l.js.OrderedConsumer(ctx, announcementsStream, jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: *after + 1,
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: *next,
 	})
 	if err != nil {
 		return err
@@ -83,7 +91,7 @@ func (l *Log) followAnnouncements(ctx context.Context, after *uint64, fn func([]
 		if err != nil {
 			return err
 		}
-		*after = seq
+		*next = seq + 1
 		fn(m.Data(), stored)
 	}
 }

@@ -69,12 +69,7 @@ func (l *Log) define(ctx context.Context) error {
 		{Bucket: leasesBucket},
 	} {
 		b.Storage, b.Replicas = jetstream.FileStorage, replicas
-		if _, err := l.js.KeyValue(ctx, b.Bucket); errors.Is(err, jetstream.ErrBucketNotFound) {
-			_, err = l.js.CreateKeyValue(ctx, b)
-			errs = append(errs, wrap("bucket "+b.Bucket, err))
-		} else {
-			errs = append(errs, wrap("bucket "+b.Bucket, err))
-		}
+		errs = append(errs, wrap("bucket "+b.Bucket, l.ensureBucket(ctx, b)))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
@@ -140,6 +135,26 @@ func (l *Log) ensure(ctx context.Context, want jetstream.StreamConfig) error {
 	have.MaxAge, have.MaxBytes, have.Replicas, have.Duplicates = want.MaxAge, want.MaxBytes, want.Replicas, want.Duplicates
 	_, err = l.js.UpdateStream(ctx, have)
 	return wrap(want.Name, err)
+}
+
+// ensureBucket creates the bucket want or gives the one that exists as many
+// replicas: without leases and checkpoints no shard can be written.
+func (l *Log) ensureBucket(ctx context.Context, want jetstream.KeyValueConfig) error {
+	s, err := l.js.Stream(ctx, "KV_"+want.Bucket)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		_, err = l.js.CreateKeyValue(ctx, want)
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	have := s.CachedInfo().Config
+	if have.Replicas == want.Replicas {
+		return nil
+	}
+	have.Replicas = want.Replicas
+	_, err = l.js.UpdateStream(ctx, have)
+	return err
 }
 
 // differences names everything in which have differs from want and that is
