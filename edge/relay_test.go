@@ -23,7 +23,6 @@ type relay struct {
 	url    string
 	stop   context.CancelFunc
 	ended  chan error // what Run returned
-	sent   int
 }
 
 func openLog(t testing.TB, cfg stream.Config) *stream.Log {

@@ -218,7 +218,7 @@ func TestVoidThatWasNotHandedOutYet(t *testing.T) {
 		})
 	}()
 	<-started
-	w = acquire(t, l, 0)
+	acquire(t, l, 0)
 	asked := make(chan Reason)
 	go func() {
 		_, reason, _ := l.Resume(t.Context(), alice, cursor, all)
