@@ -309,14 +309,7 @@ func TestStaleSaveDoesNotDepose(t *testing.T) {
 	t.Parallel()
 	l := openLog(t, nil)
 	old := acquire(t, l, 0)
-	rec, rev, err := l.readLease(t.Context(), "shard.0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	rec.Holder = ""
-	if _, err := l.swap(t.Context(), leasesBucket, "shard.0", rec, rev); err != nil {
-		t.Fatal(err)
-	}
+	freeLease(t, l)
 	w := acquire(t, l, 0)
 	if err := old.Save(t.Context(), "1", 1); err != nil && !errors.Is(err, ErrDeposed) {
 		t.Fatalf("Save of the old writer = %v", err)

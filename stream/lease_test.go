@@ -7,6 +7,20 @@ import (
 	"time"
 )
 
+// freeLease makes shard 0's lease free while its holder lives, as if it had
+// run out here and now.
+func freeLease(t *testing.T, l *Log) {
+	t.Helper()
+	rec, rev, err := l.readLease(t.Context(), "shard.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec.Holder = ""
+	if _, err := l.swap(t.Context(), leasesBucket, "shard.0", rec, rev); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestLeaseGivenBackIsFreeAtOnce(t *testing.T) {
 	t.Parallel()
 	l := openLog(t, listening)

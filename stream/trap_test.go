@@ -111,14 +111,7 @@ func TestTrapPausedWriterWithFullPipeline(t *testing.T) {
 	}
 	// The lease runs out, here and now: a slow machine must not make the pause
 	// so long that the connection is given up, and what is held back with it.
-	rec, rev, err := l.readLease(t.Context(), "shard.0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	rec.Holder = ""
-	if _, err := l.swap(t.Context(), leasesBucket, "shard.0", rec, rev); err != nil {
-		t.Fatal(err)
-	}
+	freeLease(t, l)
 	successor := acquire(t, l, 0)
 	appendAll(t, successor, alice, 10, 110)
 	link.resume()

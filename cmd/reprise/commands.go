@@ -24,7 +24,7 @@ bridge and an edge without authentication, and prints what to try next. What was
 published stays in data-dir; delete that directory to begin anew.`,
 			examples: []string{
 				"reprise dev",
-				"reprise dev --listen 127.0.0.1:0 --data-dir /tmp/relay",
+				"reprise dev --listen 127.0.0.1:0 --data-dir ./relay-data",
 			},
 			defaults: devDefaults(),
 			run:      runDev,
