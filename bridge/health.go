@@ -86,7 +86,7 @@ func (p *pulse) good(now time.Time) {
 	p.heard, p.failing = now, time.Time{}
 	p.mu.Unlock()
 	if !failed.IsZero() {
-		p.logger.Debug("polls succeed again", "after", now.Sub(failed))
+		p.logger.Info("polls succeed again", "after", now.Sub(failed))
 	}
 }
 

@@ -88,6 +88,11 @@ func newInstruments(meter metric.Meter, b *Bridge) (*instruments, error) {
 	if first != nil {
 		return nil, fmt.Errorf("bridge: instruments: %w", first)
 	}
+	// There to be scraped before they first count.
+	in.pages.Add(context.Background(), 0)
+	for _, r := range reasons {
+		in.dead.Add(context.Background(), 0, in.byReason[r])
+	}
 	return in, nil
 }
 

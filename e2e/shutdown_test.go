@@ -57,8 +57,10 @@ func TestSecondSignal(t *testing.T) {
 	relay := serve(t, pubnub.Addr(), "--drain", "1h")
 	run := newRun(t, relay)
 	// The drain lasts as long as somebody is to be let go.
+	var conns []*conn
 	for i := range 3 {
-		run.device(userNo(1), deviceNo(i)).connect("latest").caughtUp()
+		conns = append(conns, run.device(userNo(1), deviceNo(i)).connect("latest"))
+		conns[i].caughtUp()
 	}
 	relay.proc.signal(syscall.SIGTERM)
 	relay.await("drain", func() bool {
@@ -68,6 +70,16 @@ func TestSecondSignal(t *testing.T) {
 	relay.proc.signal(syscall.SIGTERM)
 	if got := relay.proc.exit(t); got != 1 {
 		t.Errorf("exit code after a second SIGTERM = %d, want 1", got)
+	}
+	atOnce := 0
+	for _, c := range conns {
+		c.lost()
+		if c.closed == websocket.StatusGoingAway {
+			atOnce++
+		}
+	}
+	if atOnce < 2 { // one may have been let go before
+		t.Errorf("%d of 3 devices were closed with 1001, want those that were left", atOnce)
 	}
 }
 

@@ -25,8 +25,15 @@ func TestBucket(t *testing.T) {
 	if excess < 8*time.Second || excess > 9*time.Second+wait {
 		t.Errorf("take() after 9 s of excess = %v, want about 9s", excess)
 	}
-	now += 2 * wait // a pause
-	if wait, excess = b.take(now, 20, 200); wait != 0 || excess != 0 {
+	now += 2 * wait // the reader woke up late: the device made no pause
+	if wait, _ = b.take(now, 20, 200); wait != 0 {
+		t.Errorf("take() after a late wake-up = wait %v, want 0", wait)
+	}
+	if wait, excess = b.take(now, 20, 200); wait == 0 || excess < 9*time.Second {
+		t.Errorf("take() above the burst again = %v, %v, want a wait and the excess to go on", wait, excess)
+	}
+	now += 1200 * time.Millisecond // a pause
+	if wait, excess = b.take(now, 20, 200); wait != 0 || excess != 0 || b.excess != 0 {
 		t.Errorf("take() after a pause = %v, %v, want 0, 0", wait, excess)
 	}
 	now += time.Hour

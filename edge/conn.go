@@ -55,6 +55,7 @@ type conn struct {
 	signals  atomic.Uint32 // what the writer is asked to say
 	phase    atomic.Int32
 	at       atomic.Uint64 // pos.Hlc, for others to read
+	resumed  atomic.Uint64 // the cursor that it came with, where that still counts
 	told     atomic.Uint64 // the greatest hlc in a frame that was sent
 	spoke    atomic.Int64  // when an event or a position was last sent, on the server's clock
 	inLog    atomic.Bool   // the writer waits for the log

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"reprise/hlc"
@@ -214,8 +215,9 @@ func validUUID(s string) bool {
 	return true
 }
 
-// printable reports whether s is 1 to most printable characters without spaces.
+// printable reports whether s is 1 to most printable characters, as the bridge
+// asks of opaque ids: of the spaces only U+0020 is one.
 func printable(s string, most int) bool {
 	n := utf8.RuneCountInString(s)
-	return n >= 1 && n <= most && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || r == utf8.RuneError })
+	return n >= 1 && n <= most && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError })
 }

@@ -90,8 +90,10 @@ func TestParseFrame(t *testing.T) {
 	if _, bad := parseFrame([]byte(change(watch, uuidB, "tt-0111161")), true, now); bad != nil {
 		t.Errorf("parseFrame(opaque content_id) = %+v, want it taken", bad)
 	}
-	if _, bad := parseFrame([]byte(change(watch, uuidB, "a b")), true, now); bad == nil {
-		t.Error("parseFrame(opaque content_id with a space) = taken, want bad_field")
+	for id, want := range map[string]bool{"a b": true, "a\u00a0b": false, "a\u200bb": false, "": false} {
+		if _, bad := parseFrame([]byte(change(watch, uuidB, id)), true, now); (bad == nil) != want {
+			t.Errorf("parseFrame(opaque content_id %q) = %+v, want it taken: %v", id, bad, want)
+		}
 	}
 }
 

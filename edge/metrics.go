@@ -77,7 +77,12 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 	errs[6] = m.bads.init(meter, "reprise.frames.bad", "Frames of devices that were not taken, by reason.", "reason", badFrames)
 	errs[7] = m.resumes.init(meter, "reprise.resumes", "Connections welcomed, by whether the replay could be proven complete.", "completeness",
 		[]string{"complete", string(stream.Trimmed), string(stream.FutureCursor), string(stream.StoreReset), string(stream.UpstreamGap)})
-	return m, errors.Join(errs[:]...)
+	err := errors.Join(errs[:]...)
+	if err == nil {
+		m.relayed.Add(context.Background(), 0)
+		m.slow.Add(context.Background(), 0)
+	}
+	return m, err
 }
 
 func (l *labelled) init(meter metric.Meter, name, description, label string, values []string) (err error) {
@@ -87,6 +92,7 @@ func (l *labelled) init(meter metric.Meter, name, description, label string, val
 	for _, v := range values {
 		l.options[v] = metric.WithAttributeSet(attribute.NewSet(attribute.String(label, v)))
 		l.counts[v] = new(atomic.Int64)
+		l.counter.Add(context.Background(), 0, l.options[v]) // there to be scraped before it first counts
 	}
 	return err
 }

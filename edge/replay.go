@@ -47,6 +47,9 @@ func (c *conn) open(b *outbox) bool {
 		return false
 	}
 	c.moveTo(stream.Position{Hlc: from})
+	if reason == stream.Complete {
+		c.resumed.Store(uint64(from))
+	}
 	c.incomplete = reason != stream.Complete
 	c.tell(from)
 	cfg := &c.server.cfg

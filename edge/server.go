@@ -149,6 +149,23 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
+// Abort tells every device that the process ends at once, and gives them a
+// second to hear it.
+func (s *Server) Abort() {
+	for _, c := range s.registry.refuse() {
+		c.close(codeGoingAway, "going away")
+	}
+	gone := make(chan struct{})
+	go func() {
+		s.writers.Wait()
+		close(gone)
+	}()
+	select {
+	case <-gone:
+	case <-time.After(partingTime):
+	}
+}
+
 // dismiss closes all connections at once and waits until they are gone, which
 // takes each at most twice partingTime.
 func (s *Server) dismiss() {

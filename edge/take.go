@@ -2,6 +2,8 @@ package edge
 
 import (
 	"time"
+
+	"reprise/hlc"
 )
 
 // take acts on one message of the device.
@@ -44,7 +46,7 @@ func (c *conn) ack(f deviceFrame) {
 		c.answerBad("", &badFrame{"bad_field", "hlc: above what was sent"})
 		return
 	}
-	if f.hlc <= c.acked {
+	if f.hlc <= max(c.acked, hlc.Timestamp(c.resumed.Load())) {
 		return
 	}
 	c.acked = f.hlc

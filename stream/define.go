@@ -41,7 +41,7 @@ func (l *Log) define(ctx context.Context) error {
 		MaxAge: time.Hour, Duplicates: defaultDuplicates, AllowDirect: true,
 	}, {
 		Name: deadStream, Subjects: []string{deadSubject + "*"},
-		MaxAge: 14 * 24 * time.Hour, MaxBytes: 1 << 30, Duplicates: defaultDuplicates, AllowDirect: true,
+		MaxAge: 14 * 24 * time.Hour, MaxBytes: 128 << 20, Duplicates: defaultDuplicates, AllowDirect: true,
 	}, {
 		Name: outboxStream, Subjects: []string{outboxSubjects}, Retention: jetstream.WorkQueuePolicy,
 		Duplicates: defaultDuplicates, AllowDirect: true,

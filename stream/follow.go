@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -149,6 +150,9 @@ func (f *follower) reset(ctx context.Context) error {
 	return nil
 }
 
+// errReconnected says that the connection to the server is a new one.
+var errReconnected = errors.New("reconnected")
+
 // errReplaced says that the stream is not the one that was followed.
 var errReplaced = errors.New("the stream was replaced")
 
@@ -226,6 +230,19 @@ func (f *follower) consume(ctx context.Context) error {
 		return err
 	}
 	defer it.Stop()
+	// What was under way on a connection that was cut will not come. Nor is the
+	// consumer there any more, if its server was started anew.
+	connected := f.log.nc.StatusChanged(nats.CONNECTED)
+	defer f.log.nc.RemoveStatusListener(connected)
+	ctx, cut := context.WithCancelCause(ctx)
+	defer cut(nil)
+	go func() {
+		select {
+		case <-connected:
+			cut(errReconnected)
+		case <-ctx.Done():
+		}
+	}()
 	acking, stop := context.WithCancel(ctx)
 	var acker sync.WaitGroup
 	acker.Go(func() { f.ack(acking) })
@@ -234,7 +251,7 @@ func (f *follower) consume(ctx context.Context) error {
 	for n := 1; ; n++ {
 		m, err := it.Next(jetstream.NextContext(ctx))
 		if err != nil {
-			return err
+			return cmp.Or(context.Cause(ctx), err)
 		}
 		if err := f.deliver(ctx, m); err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -473,4 +474,85 @@ func TestFollowWaitsOutAnOutage(t *testing.T) {
 	f.next(t, KindStart)
 	appendAll(t, w, alice, 0, 5)
 	f.events(t, 5)
+}
+
+func TestBackupRestoredUnderARunningWriter(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	start := func(port int) *server.Server {
+		ns, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: dir, NoSigs: true, NoLog: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ns.Start()
+		if !ns.ReadyForConnections(10 * time.Second) {
+			t.Fatal("the server does not start")
+		}
+		return ns
+	}
+	ns := start(server.RANDOM_PORT)
+	defer func() { ns.Shutdown() }()
+	port := ns.Addr().(*net.TCPAddr).Port
+	l := openLog(t, func(c *Config) { c.URL, c.DataDir = ns.ClientURL(), "" })
+	w := acquire(t, l, 0)
+	appendAll(t, w, alice, 0, 10)
+	backup := copyDir(t, dir)
+	f := follow(t, l, 0, FollowOptions{})
+	f.next(t, KindStart)
+	appendAll(t, w, alice, 10, 20)
+	f.events(t, 10)
+	lost := w.Stats().Last
+
+	ns.Shutdown()
+	ns.WaitForShutdown()
+	dir = backup
+	ns = start(port)
+	<-w.Done() // it notices by itself, without an append
+	if err := w.Err(); !errors.Is(err, ErrDeposed) {
+		t.Fatalf("Err() on a restored log = %v, want %v", err, ErrDeposed)
+	}
+	f.next(t, KindReset)
+	w = acquire(t, l, 0)
+	appendAll(t, w, alice, 30, 31)
+	f.next(t, KindEvent)
+	if _, got, err := l.Resume(t.Context(), alice, lost.Hlc, all); err != nil || got != StoreReset {
+		t.Errorf("Resume from between backup and restore = %q, %v, want %q", got, err, StoreReset)
+	}
+}
+
+func TestHeldAppendsAreTold(t *testing.T) {
+	t.Parallel()
+	l := openLog(t, nil)
+	w := acquire(t, l, 0)
+	appendAll(t, w, alice, 0, 1)
+	if d := l.Held(); d != 0 {
+		t.Errorf("Held() while appends are stored = %v", d)
+	}
+	s, err := l.js.Stream(t.Context(), eventsStream(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := s.CachedInfo().Config
+	full.Discard, full.MaxMsgs = jetstream.DiscardNew, 1
+	if _, err := l.js.UpdateStream(t.Context(), full); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Append(t.Context(), event(alice, 1)); err != nil {
+		t.Fatal(err)
+	}
+	for n := 0; l.Held() == 0; n++ {
+		if !retry(t.Context(), n) {
+			t.Fatal("Held() stays 0 although nothing is stored")
+		}
+	}
+	full.MaxMsgs = -1
+	if _, err := l.js.UpdateStream(t.Context(), full); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if d := l.Held(); d != 0 {
+		t.Errorf("Held() after it went on = %v", d)
+	}
 }

@@ -74,6 +74,9 @@ func (l *Log) takeLease(ctx context.Context, key string, after uint64, patience 
 					return le, nil
 				}
 				since = time.Time{} // somebody moved it: start waiting anew
+				if !errors.Is(err, errLeaseLost) {
+					first = time.Time{} // nobody holds it: it is the server that will not
+				}
 			}
 			if patience > 0 && time.Since(first) > patience {
 				return nil, errLeaseLost
@@ -124,12 +127,13 @@ func (le *lease) write(ctx context.Context, holder string, ceiling hlc.Timestamp
 	rev, err := le.log.swap(ctx, leasesBucket, le.key, leaseRecord{Holder: holder, Boot: le.boot, Epoch: le.epoch, Ceiling: ceiling}, rev)
 	if errors.Is(err, errSwapped) {
 		// The write before this one may have been stored although its answer
-		// was lost; then the record is still ours.
+		// was lost; then the record is still ours. One with a lower epoch is
+		// from a backup that was restored: nobody has taken the lease since.
 		rec, now, rerr := le.log.readLease(ctx, le.key)
 		if rerr != nil {
 			return rerr
 		}
-		if rec.Boot != le.boot {
+		if rec.Boot != le.boot && rec.Epoch >= le.epoch {
 			return errLeaseLost
 		}
 		rev, err = le.log.swap(ctx, leasesBucket, le.key, leaseRecord{Holder: holder, Boot: le.boot, Epoch: le.epoch, Ceiling: ceiling}, now)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -91,6 +93,7 @@ type Log struct {
 	watching sync.WaitGroup
 
 	reached atomic.Int64 // Unix ns of the server's last answer to watch
+	held    sync.Map     // *Writer whose appends are not stored: since when, a time.Time
 }
 
 // Open opens the log, starting an embedded server when cfg.URL is empty, and
@@ -202,17 +205,30 @@ func (l *Log) connect(name string, more ...nats.Option) (*nats.Conn, error) {
 			l.logger.Warn("nats reported an error", "err", err)
 		}),
 	}, more...)
-	url := l.cfg.URL
+	servers := l.cfg.URL
 	if l.server != nil {
 		opts = append(opts, nats.InProcessServer(l.server.ns))
 	} else if l.cfg.Creds != "" {
 		opts = append(opts, nats.UserCredentials(l.cfg.Creds))
 	}
-	nc, err := nats.Connect(url, opts...)
+	nc, err := nats.Connect(servers, opts...)
 	if err != nil {
-		return nil, fmt.Errorf("stream: connect to nats: %w", err)
+		return nil, fmt.Errorf("stream: connect to nats %s: %w", redacted(servers), err)
 	}
 	return nc, nil
+}
+
+// redacted is a list of server addresses without what they say of users.
+func redacted(urls string) string {
+	list := strings.Split(urls, ",")
+	for i, one := range list {
+		if u, err := url.Parse(strings.TrimSpace(one)); err == nil {
+			list[i] = u.Redacted()
+		} else {
+			list[i] = "(not a URL)"
+		}
+	}
+	return strings.Join(list, ",")
 }
 
 // watch asks the server for a sign of life every two seconds, so that
@@ -241,6 +257,19 @@ func (l *Log) Unreachable() time.Duration {
 	}
 	return 0
 }
+
+// Held says for how long a writer of this Log has not got an event stored that
+// it wants stored, zero when there is none: the disk is full, the leader lost.
+func (l *Log) Held() (d time.Duration) {
+	l.held.Range(func(_, since any) bool {
+		d = max(d, time.Since(since.(time.Time)))
+		return true
+	})
+	return d
+}
+
+func (l *Log) hold(w *Writer)   { l.held.LoadOrStore(w, time.Now()) }
+func (l *Log) unhold(w *Writer) { l.held.Delete(w) }
 
 // Close ends the log's connections and, where it is embedded, its server.
 // Writers and followers must have ended before. It is harmless to call twice.

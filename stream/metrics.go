@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"context"
 	"errors"
 
 	"go.opentelemetry.io/otel/metric"
@@ -35,5 +36,8 @@ func newInstruments(m metric.Meter) (instruments, error) {
 		metric.WithDescription("Reads that a lagging replica answered and that were repeated."))
 	in.drift, errs[6] = m.Float64Gauge("reprise.hlc.drift", metric.WithUnit("s"),
 		metric.WithDescription("How far the newest stamp of a shard written here is ahead of the wall clock."))
+	for _, c := range []metric.Int64Counter{in.duplicates, in.conflicts, in.resyncs, in.remade, in.staleReads} {
+		c.Add(context.Background(), 0) // there to be scraped before it first counts
+	}
 	return in, errors.Join(errs[:]...)
 }

@@ -19,6 +19,7 @@ func (w *Writer) run(ctx context.Context) {
 		return
 	}
 	defer sub.Unsubscribe()
+	defer w.log.unhold(w)
 	connected := w.nc.StatusChanged(nats.CONNECTED)
 	defer w.nc.RemoveStatusListener(connected)
 	tick := time.NewTicker(250 * time.Millisecond)
@@ -37,8 +38,8 @@ func (w *Writer) run(ctx context.Context) {
 		case _, open := <-connected: // answers were lost with the old connection
 			if !open {
 				connected = nil
-			} else if len(w.flying) > 0 {
-				w.resync(ctx)
+			} else {
+				w.resync(ctx) // the server may have come back with another log
 			}
 		case <-tick.C:
 			w.idle(ctx)
@@ -227,6 +228,7 @@ func (w *Writer) drop(ctx context.Context, n int) {
 	w.flying = w.flying[n:]
 	w.stored += uint64(n)
 	w.stalls = 0
+	w.log.unhold(w)
 	w.release()
 }
 

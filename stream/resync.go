@@ -14,16 +14,21 @@ func (w *Writer) resync(ctx context.Context) {
 	w.count(func(s *WriterStats) { s.Resyncs++ })
 	w.log.inst.resyncs.Add(ctx, 1)
 	for ; ; w.stalls++ {
-		if w.stalls > 0 && !retry(ctx, w.stalls-1) {
-			return
+		if w.stalls > 0 {
+			w.log.hold(w)
+			if !retry(ctx, w.stalls-1) {
+				return
+			}
 		}
 		if w.stalls%10 == 1 {
 			w.log.logger.Warn("appends are refused", "shard", w.shard, "flying", len(w.flying), "err", w.refusal)
 		}
 		w.drain()
 		at, err := w.log.end(ctx, w.shard)
-		if err == nil && (!at.known || at.epoch != w.lease.epoch) {
-			w.log.logger.Warn("deposed", "shard", w.shard, "epoch", w.lease.epoch, "by", at.epoch)
+		// A log that ends before what was acknowledged was put back from a backup:
+		// whoever takes the shard next tells edges so, and asks PubNub again.
+		if err == nil && (!at.known || at.epoch != w.lease.epoch || at.Hlc < w.last.Hlc) {
+			w.log.logger.Warn("deposed", "shard", w.shard, "epoch", w.lease.epoch, "by", at.epoch, "end", at.Seq, "last", w.last.Seq)
 			w.fail(ErrDeposed)
 			return
 		}
@@ -33,6 +38,10 @@ func (w *Writer) resync(ctx context.Context) {
 		if err == nil {
 			w.stalls++ // until something is stored
 			w.again(ctx, at.Position)
+			if len(w.flying) == 0 {
+				w.stalls = 0
+				w.log.unhold(w)
+			}
 			return
 		}
 		if ctx.Err() != nil {

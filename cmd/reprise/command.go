@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync/atomic"
 )
 
 // command is one of the program's commands.
@@ -30,6 +31,7 @@ type call struct {
 	out     io.Writer
 	err     io.Writer
 	log     *slog.Logger
+	abort   *atomic.Pointer[func()] // see program; nil in tests
 }
 
 // printf writes to standard output.
@@ -51,6 +53,9 @@ type program struct {
 	env  environment
 	out  io.Writer
 	err  io.Writer
+
+	// abort is what is left to do when a second signal ends the process.
+	abort *atomic.Pointer[func()]
 }
 
 // run runs one command until it ends, or ctx does, and returns the exit code.
@@ -90,7 +95,7 @@ func (p program) run(ctx context.Context) int {
 	for _, name := range strangers {
 		log.Warn("unknown variable", "name", name)
 	}
-	err = cmd.run(ctx, &call{command: cmd, cfg: cfg, args: rest, self: cmp.Or(p.self, "reprise"), out: p.out, err: p.err, log: log})
+	err = cmd.run(ctx, &call{command: cmd, cfg: cfg, args: rest, self: cmp.Or(p.self, "reprise"), out: p.out, err: p.err, log: log, abort: p.abort})
 	return p.fail("reprise "+cmd.name, err)
 }
 

@@ -31,6 +31,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -38,13 +39,17 @@ func main() {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2) // sent to by the runtime, never closed
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	abort := new(atomic.Pointer[func()])
 	go func() {
 		<-signals
 		cancel()
 		<-signals
+		if last := abort.Load(); last != nil {
+			(*last)()
+		}
 		os.Exit(exitFailed)
 	}()
-	p := program{self: selfName(os.Args[0]), args: os.Args[1:], env: newEnvironment(os.Environ()), out: os.Stdout, err: os.Stderr}
+	p := program{self: selfName(os.Args[0]), args: os.Args[1:], env: newEnvironment(os.Environ()), out: os.Stdout, err: os.Stderr, abort: abort}
 	os.Exit(p.run(ctx))
 }
 

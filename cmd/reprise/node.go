@@ -135,6 +135,10 @@ func (n *node) buildEdge(ctx context.Context, ports *ports, telemetry *otel.Tele
 	if n.edge, err = edge.New(n.edgeConfig(telemetry, address)); err != nil {
 		return &usageError{problems: []string{err.Error()}}
 	}
+	if c.abort != nil {
+		abort := n.edge.Abort
+		c.abort.Store(&abort)
+	}
 	explicit := c.cfg.origins["max-handshakes-per-address"] != fromDefault
 	routes := http.NewServeMux()
 	routes.Handle("/ws", limitHandshakes(c.cfg.maxHandshakes, explicit, address, n.edge))

@@ -227,5 +227,8 @@ func (n *node) ready() (reasons, warnings []string) {
 	if n.bridge != nil && n.bridge.Health().Silent {
 		warnings = append(warnings, "pubnub_silent")
 	}
+	if n.log.Held() > 15*time.Second {
+		warnings = append(warnings, "appends_held")
+	}
 	return reasons, warnings
 }
