@@ -309,3 +309,36 @@ func TestEightShards(t *testing.T) {
 		wantRun(t, missed, 1000*u+10, 1000*u+events, got[9].Hlc)
 	}
 }
+
+// An ack behind the cursor with which a device came back is as stale as one
+// behind its last ack.
+func TestStaleAckOnNewConnection(t *testing.T) {
+	t.Parallel()
+	r := newRelay(t, Config{})
+	phone := uuidOf('a', 1)
+	for n := range 5 {
+		r.publish(uuidA, "", n)
+	}
+	r.flush()
+	ack := func(d *device, hlc string) {
+		d.send(`{"type":"ack","hlc":"` + hlc + `"}`)
+		d.send(`{"type":"ping"}`)
+		d.want("pong")
+	}
+	d := r.connect(uuidA, phone, "&since=earliest")
+	d.want("welcome")
+	events, _ := d.until("caught_up")
+	ack(d, events[4].Hlc)
+	d.ws.CloseNow()
+	d = r.connect(uuidA, phone, "")
+	if w := d.want("welcome"); w.Resume.Since != events[4].Hlc {
+		t.Fatalf("welcome = %s, want since %s", w.text, events[4].Hlc)
+	}
+	d.want("caught_up")
+	ack(d, events[0].Hlc)
+	d.ws.CloseNow()
+	d = r.connect(uuidA, phone, "")
+	if w := d.want("welcome"); w.Resume.Since != events[4].Hlc {
+		t.Errorf("welcome after a stale ack = %s, want since %s", w.text, events[4].Hlc)
+	}
+}
