@@ -155,13 +155,8 @@ func (s *Server) Abort() {
 	for _, c := range s.registry.refuse() {
 		c.close(codeGoingAway, "going away")
 	}
-	gone := make(chan struct{})
-	go func() {
-		s.writers.Wait()
-		close(gone)
-	}()
 	select {
-	case <-gone:
+	case <-s.registry.empty:
 	case <-time.After(partingTime):
 	}
 }
