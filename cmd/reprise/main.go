@@ -40,17 +40,23 @@ func main() {
 	signals := make(chan os.Signal, 2) // sent to by the runtime, never closed
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	abort := new(atomic.Pointer[func()])
+	var second atomic.Bool // a second signal came: whoever ends the process, it failed
 	go func() {
 		<-signals
 		cancel()
 		<-signals
+		second.Store(true)
 		if last := abort.Load(); last != nil {
 			(*last)()
 		}
 		os.Exit(exitFailed)
 	}()
 	p := program{self: selfName(os.Args[0]), args: os.Args[1:], env: newEnvironment(os.Environ()), out: os.Stdout, err: os.Stderr, abort: abort}
-	os.Exit(p.run(ctx))
+	code := p.run(ctx)
+	if second.Load() {
+		code = exitFailed
+	}
+	os.Exit(code)
 }
 
 // selfName is what a person has to type to run this program again, given the
