@@ -124,7 +124,8 @@ func (le *lease) write(ctx context.Context, holder string, ceiling hlc.Timestamp
 	rev := le.rev
 	ceiling = max(ceiling, le.ceiling)
 	le.mu.Unlock()
-	rev, err := le.log.swap(ctx, leasesBucket, le.key, leaseRecord{Holder: holder, Boot: le.boot, Epoch: le.epoch, Ceiling: ceiling}, rev)
+	want := leaseRecord{Holder: holder, Boot: le.boot, Epoch: le.epoch, Ceiling: ceiling}
+	rev, err := le.log.swap(ctx, leasesBucket, le.key, want, rev)
 	if errors.Is(err, errSwapped) {
 		// The write before this one may have been stored although its answer
 		// was lost; then the record is still ours. One with a lower epoch is
@@ -136,7 +137,7 @@ func (le *lease) write(ctx context.Context, holder string, ceiling hlc.Timestamp
 		if rec.Boot != le.boot && rec.Epoch >= le.epoch {
 			return errLeaseLost
 		}
-		rev, err = le.log.swap(ctx, leasesBucket, le.key, leaseRecord{Holder: holder, Boot: le.boot, Epoch: le.epoch, Ceiling: ceiling}, now)
+		rev, err = le.log.swap(ctx, leasesBucket, le.key, want, now)
 	}
 	if err != nil {
 		return err

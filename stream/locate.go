@@ -135,8 +135,11 @@ func (l *Log) before(ctx context.Context, s *shard, t time.Time, end Position) (
 		return end, err
 	}
 	before := Position{Seq: at.Seq - 1, Hlc: at.Hlc - 1}
+	if before.Seq == 0 {
+		return before, nil
+	}
 	m, err := l.leaderGet(ctx, s.stream, msgGet{Seq: before.Seq})
-	if before.Seq == 0 || errors.Is(err, errNoMessage) {
+	if errors.Is(err, errNoMessage) {
 		return before, nil
 	}
 	if err != nil {

@@ -227,8 +227,10 @@ func (w *Writer) drop(ctx context.Context, n int) {
 	clear(w.flying[:n]) // let go of the frames
 	w.flying = w.flying[n:]
 	w.stored += uint64(n)
-	w.stalls = 0
-	w.log.unhold(w)
+	if w.stalls > 0 {
+		w.stalls = 0
+		w.log.unhold(w)
+	}
 	w.release()
 }
 

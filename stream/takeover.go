@@ -110,7 +110,7 @@ func (w *Writer) tryTakeOver(ctx context.Context) error {
 		return err
 	}
 	w.fenced = true
-	if err := w.loadCheckpoint(ctx); err != nil {
+	if w.ckpt, w.ckptRev, err = w.readCheckpoint(ctx); err != nil {
 		return err
 	}
 	if end.known && w.ckpt.Hlc > end.Hlc {
@@ -238,21 +238,18 @@ func (w *Writer) fence(ctx context.Context, at Position, previous hlc.Timestamp)
 	return nil
 }
 
-// loadCheckpoint reads the shard's checkpoint from the bucket's leader.
-func (w *Writer) loadCheckpoint(ctx context.Context) error {
+// readCheckpoint reads the shard's checkpoint from the bucket's leader; the
+// zero record and revision mean that there is none.
+func (w *Writer) readCheckpoint(ctx context.Context) (rec checkpointRecord, rev uint64, err error) {
 	m, err := w.log.leaderGet(ctx, "KV_"+checkpointsBucket, msgGet{LastFor: "$KV." + checkpointsBucket + "." + w.checkpointKey()})
 	if errors.Is(err, errNoMessage) {
-		return nil
+		return rec, 0, nil
 	}
 	if err != nil {
-		return err
+		return rec, 0, err
 	}
-	var rec checkpointRecord
-	if err := json.Unmarshal(m.Data, &rec); err != nil {
-		return wrap("checkpoint "+w.checkpointKey(), err)
-	}
-	w.ckpt, w.ckptRev = rec, m.Seq
-	return nil
+	err = json.Unmarshal(m.Data, &rec)
+	return rec, m.Seq, wrap("checkpoint "+w.checkpointKey(), err)
 }
 
 // checkpointRecord is a Checkpoint as the bucket keeps it.
@@ -294,14 +291,12 @@ func (w *Writer) Save(ctx context.Context, timetoken string, region int) error {
 		case errors.Is(err, errSwapped):
 			// A write of ours whose answer was lost, an older writer's that does not
 			// know yet that it was deposed, or our successor's?
-			m, gerr := w.log.leaderGet(ctx, "KV_"+checkpointsBucket, msgGet{LastFor: "$KV." + checkpointsBucket + "." + w.checkpointKey()})
-			var there checkpointRecord
-			if gerr == nil && json.Unmarshal(m.Data, &there) == nil {
+			if there, at, rerr := w.readCheckpoint(ctx); rerr == nil {
 				if there.Epoch > rec.Epoch {
 					w.fail(ErrDeposed)
 					return ErrDeposed
 				}
-				rev = m.Seq
+				rev = at
 			}
 		}
 		if err := w.Err(); err != nil {
