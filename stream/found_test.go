@@ -279,15 +279,20 @@ func TestWarmStartInTheMiddle(t *testing.T) {
 	l := openLog(t, nil)
 	w := acquire(t, l, 0)
 	appendAll(t, w, alice, 0, 50)
-	between := time.NewTimer(1200 * time.Millisecond)
-	<-between.C
+	want := w.Stats().Last
 	appendAll(t, w, alice, 50, 60)
-	f := follow(t, l, 0, FollowOptions{Warm: 600 * time.Millisecond})
-	for want := 50; want < 60; want++ {
-		r := f.next(t, KindEvent, KindReset)
-		if r.Kind == KindReset || seen(&r) != want {
-			t.Fatalf("a warm start handed out %+v, want event %d", r, want)
-		}
+	next, err := l.leaderGet(t.Context(), eventsStream(0), msgGet{Seq: want.Seq + 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := l.before(t.Context(), l.shards[0], next.Time, w.Stats().Last)
+	if err != nil || at != want {
+		t.Fatalf("before(the time of event 50) = %v, %v, want %v", at, err, want)
+	}
+	// From there on nothing is taken for another log, nor for lost.
+	f := &follower{log: l, shard: l.shards[0], at: at, fn: func(r *Record) { t.Errorf("a warm start handed out %+v", r) }}
+	if err := f.check(t.Context()); err != nil {
+		t.Errorf("check() = %v", err)
 	}
 }
 
