@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"encoding/json"
 	"time"
 
 	"reprise/hlc"
@@ -69,8 +70,13 @@ type Record struct {
 	Position
 	// User owns the event (KindEvent). The string may be kept.
 	User string
+	// ID is the event's id in the log: what Event.ID was, with ":1", ":2" …
+	// behind it where one id came with other bytes.
+	ID string
 	// Device is the origin device, or "".
 	Device string
+	// Timetoken is PubNub's publish timetoken, or "".
+	Timetoken string
 	// Expires is the Unix time in milliseconds at which a command expires; 0 is never.
 	Expires int64
 	// Stored is when the server stored the record. Zero for records from Read.
@@ -101,4 +107,7 @@ type Checkpoint struct {
 	Hlc hlc.Timestamp `json:"hlc"`
 	// SavedAt is when it was saved, by the writer's wall clock. Save fills it in.
 	SavedAt time.Time `json:"saved_at"`
+	// Note is kept with the cursor and changes with it in one step: what the
+	// bridge still owes to the log, as it likes to write that. nil is nothing.
+	Note json.RawMessage `json:"note,omitempty"`
 }

@@ -155,7 +155,7 @@ func TestCheckpointAheadOfLog(t *testing.T) {
 		w := acquire(t, l, 0)
 		appendAll(t, w, alice, from, to)
 		last = w.Stats().Last
-		if err := w.Save(t.Context(), timetoken, 1); err != nil {
+		if err := bookmark(t, w).Save(t.Context(), timetoken, 1, nil); err != nil {
 			t.Fatal(err)
 		}
 		if err := errors.Join(w.Close(t.Context()), l.Close()); err != nil {
@@ -317,10 +317,11 @@ func TestStaleSaveDoesNotDepose(t *testing.T) {
 	old := acquire(t, l, 0)
 	freeLease(t, l)
 	w := acquire(t, l, 0)
-	if err := old.Save(t.Context(), "1", 1); err != nil && !errors.Is(err, ErrDeposed) {
+	stale, rightful := bookmark(t, old), bookmark(t, w)
+	if err := stale.Save(t.Context(), "1", 1, nil); err != nil && !errors.Is(err, ErrDeposed) {
 		t.Fatalf("Save of the old writer = %v", err)
 	}
-	if err := w.Save(t.Context(), "2", 1); err != nil {
+	if err := rightful.Save(t.Context(), "2", 1, nil); err != nil {
 		t.Errorf("Save of the rightful writer = %v", err)
 	}
 }

@@ -80,22 +80,36 @@ func printFrame(frame []byte, stampAt int) uint64 {
 	return h.Sum64()
 }
 
-// loadKnown reads the ids behind the checkpoint, and a thousand at least, so
-// that what PubNub hands out again after a take-over is known. It looks through
-// at most 65,536 records: take-overs without a checkpoint between them leave
-// their markers there.
-func (w *Writer) loadKnown(ctx context.Context) error {
+// unknown returns, in order, the events whose ids are not remembered.
+func (k *known) unknown(events []Event) []Event {
+	var some []Event
+	for _, ev := range events {
+		if _, ok := k.prints[ev.ID]; !ok {
+			some = append(some, ev)
+		}
+	}
+	return some
+}
+
+// loadKnown reads the ids behind the oldest of the shard's checkpoints, and a
+// thousand at least, so that what PubNub hands out again after a take-over is
+// known. It looks through at most 65,536 records: take-overs without a
+// checkpoint between them leave their markers there.
+func (w *Writer) loadKnown(ctx context.Context, saved []Checkpoint) error {
 	const atLeast, atMost = 1024, 1 << 16
 	last := w.head - window
-	from := min(w.ckpt.Seq+1, last-min(last, atLeast)+1)
+	from := last - min(last, atLeast) + 1
+	for _, c := range saved {
+		from = min(from, c.Seq+1)
+	}
 	from = max(from, last-min(last, atMost)+1)
 	for from <= last {
 		next := from
 		_, err := w.log.direct.get(ctx, eventsStream(w.shard), msgGet{Seq: from, NextFor: eventsPrefix(w.shard) + "*", Batch: readBatch, MaxBytes: readBytes}, readBatch, func(m *nats.Msg) error {
 			r, err := parseDirect(m)
 			next = r.Seq + 1
-			if id := header(m.Header, headerMsgID); err == nil && id != "" && r.Kind == KindEvent && r.Seq <= last {
-				w.known.learn(id, printOf(r))
+			if err == nil && r.ID != "" && r.Kind == KindEvent && r.Seq <= last {
+				w.known.learn(r.ID, printOf(r))
 			}
 			return nil
 		})

@@ -54,8 +54,8 @@ type lease struct {
 
 // takeLease waits until nobody renews key and takes it, with an epoch above
 // after. With patience, it gives up with errLeaseLost after having seen the
-// lease held for so long.
-func (l *Log) takeLease(ctx context.Context, key string, after uint64, patience time.Duration) (*lease, error) {
+// lease held for so long. One that nobody claims is left alone until willing.
+func (l *Log) takeLease(ctx context.Context, key string, after uint64, patience time.Duration, willing func() bool) (*lease, error) {
 	var seen uint64
 	var first, since time.Time // when the lease was first read; when it was seen to change
 	for {
@@ -67,7 +67,7 @@ func (l *Log) takeLease(ctx context.Context, key string, after uint64, patience 
 			if rev != seen || since.IsZero() {
 				seen, since = rev, time.Now()
 			}
-			if rec.Holder == "" || l.ownsStale(rec) || time.Since(since) >= leaseTTL {
+			if rec.Holder == "" && willing() || rec.Holder != "" && (l.ownsStale(rec) || time.Since(since) >= leaseTTL) {
 				epoch := max(rec.Epoch, after) + 1
 				le := &lease{log: l, key: key, boot: l.boot + "/" + strconv.FormatUint(epoch, 10), epoch: epoch, already: rec.Ceiling, ceiling: rec.Ceiling, rev: rev}
 				if err = le.write(ctx, l.cfg.Node, rec.Ceiling); err == nil {
@@ -99,7 +99,7 @@ func (l *Log) ownsStale(rec leaseRecord) bool {
 }
 
 func (l *Log) readLease(ctx context.Context, key string) (rec leaseRecord, rev uint64, err error) {
-	m, err := l.leaderGet(ctx, "KV_"+leasesBucket, msgGet{LastFor: "$KV." + leasesBucket + "." + key})
+	m, err := l.leaderGet(ctx, "KV_"+leasesBucket, msgGet{LastFor: kvSubject(leasesBucket, key)})
 	if errors.Is(err, errNoMessage) {
 		return leaseRecord{}, 0, nil
 	}
@@ -179,7 +179,7 @@ func (l *Log) swap(ctx context.Context, bucket, key string, value any, rev uint6
 	if err != nil {
 		return 0, fmt.Errorf("stream: %s %s: %w", bucket, key, err)
 	}
-	ack, err := l.js.Publish(ctx, "$KV."+bucket+"."+key, data, jetstream.WithExpectLastSequencePerSubject(rev))
+	ack, err := l.js.Publish(ctx, kvSubject(bucket, key), data, jetstream.WithExpectLastSequencePerSubject(rev))
 	var api *jetstream.APIError
 	if errors.As(err, &api) && isWrongSequence(int(api.ErrorCode)) {
 		return 0, errSwapped

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"testing"
 	"time"
@@ -80,31 +81,33 @@ func TestCheckpointMovesByCompareAndSet(t *testing.T) {
 	t.Parallel()
 	l := openLog(t, listening)
 	w := acquire(t, l, 0)
-	if got := w.Checkpoint(); got != (Checkpoint{}) {
-		t.Errorf("Checkpoint() of a new log = %+v", got)
+	b := bookmark(t, w)
+	if got := b.Saved(); got.Timetoken != "" || got.Seq != 0 {
+		t.Errorf("Saved() of a new log = %+v", got)
 	}
 	appendAll(t, w, alice, 0, 5)
 	for _, timetoken := range []string{"17954373395308042", "17954373395308043"} {
-		if err := w.Save(t.Context(), timetoken, 7); err != nil {
+		if err := b.Save(t.Context(), timetoken, 7, json.RawMessage(`{"owed":1}`)); err != nil {
 			t.Fatalf("Save(%s) = %v", timetoken, err)
 		}
 	}
-	want := w.Checkpoint()
+	want := b.Saved()
 	if want.Timetoken != "17954373395308043" || want.Region != 7 || want.Seq != w.Stats().Last.Seq || want.Hlc != w.Stats().Last.Hlc {
-		t.Errorf("Checkpoint() = %+v, stats %+v", want, w.Stats())
+		t.Errorf("Saved() = %+v, stats %+v", want, w.Stats())
 	}
 	if err := w.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	next := acquire(t, l, 0)
-	if got := next.Checkpoint(); got.Timetoken != want.Timetoken || got.Seq != want.Seq || got.Hlc != want.Hlc {
-		t.Errorf("Checkpoint() of the next writer = %+v, want %+v", got, want)
+	b = bookmark(t, next)
+	if got := b.Saved(); got.Timetoken != want.Timetoken || got.Seq != want.Seq || got.Hlc != want.Hlc || string(got.Note) != `{"owed":1}` {
+		t.Errorf("Saved() of the next writer = %+v, want %+v", got, want)
 	}
 	// Somebody else moves it under the writer's feet.
 	if _, err := l.js.Publish(t.Context(), "$KV."+checkpointsBucket+".shard.0", []byte(`{"timetoken":"1","epoch":99}`)); err != nil {
 		t.Fatal(err)
 	}
-	if err := next.Save(t.Context(), "17954373395308044", 7); !errors.Is(err, ErrDeposed) {
+	if err := b.Save(t.Context(), "17954373395308044", 7, nil); !errors.Is(err, ErrDeposed) {
 		t.Errorf("Save over somebody else's = %v, want %v", err, ErrDeposed)
 	}
 }
@@ -137,4 +140,13 @@ func TestNodeNameIsGivenBack(t *testing.T) {
 		}
 		cancel()
 	}
+}
+
+func bookmark(t *testing.T, w *Writer) *Bookmark {
+	t.Helper()
+	b, err := w.Bookmark(t.Context(), "")
+	if err != nil {
+		t.Fatalf("Bookmark() = %v", err)
+	}
+	return b
 }

@@ -63,11 +63,11 @@ func (p *points) around(since hlc.Timestamp) (before, after Position) {
 // locate returns a sequence at or before the first record whose stamp is above
 // since, and not many records before it. Stamps rise with the sequence, so
 // they are searched for directly; the server's own start_time is only the
-// first guess, for a bridge's clock may have been ahead of the server's.
-func (l *Log) locate(ctx context.Context, s *shard, since hlc.Timestamp) (uint64, error) {
+// first guess, for a bridge's clock may have been ahead of the server's. end is
+// a position of the shard that is known to be there.
+func (l *Log) locate(ctx context.Context, s *shard, since hlc.Timestamp, end Position) (uint64, error) {
 	s.mu.RLock()
 	lo, hi := s.points.around(since)
-	end := s.at
 	s.mu.RUnlock()
 	if since == hlc.Zero {
 		return 1, nil
@@ -147,4 +147,14 @@ func (l *Log) before(ctx context.Context, s *shard, t time.Time, end Position) (
 	}
 	r, _, err := parseLeader(m)
 	return r.Position, err
+}
+
+// forget drops what searches have learnt of a shard that nobody here follows:
+// the log may have been replaced since. A follower notices by itself.
+func (l *Log) forget(s *shard) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.followed {
+		s.points, s.first = points{}, Record{}
+	}
 }

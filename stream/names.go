@@ -65,6 +65,8 @@ const (
 
 const formatVersion = "1"
 
+func kvSubject(bucket, key string) string { return "$KV." + bucket + "." + key }
+
 func eventsStream(shard int) string { return "REPRISE_EVENTS_" + strconv.Itoa(shard) }
 
 func eventsPrefix(shard int) string { return "reprise.ev." + strconv.Itoa(shard) + "." }

@@ -18,7 +18,7 @@ var errNodeTaken = errors.New("another process follows under this node name; eve
 // name back. A name that a crashed process left is free after its lease's life.
 func (l *Log) holdNode(ctx context.Context, shard int) (held context.Context, release func(), err error) {
 	key := "node." + l.cfg.Node + "." + strconv.Itoa(shard)
-	le, err := l.takeLease(ctx, key, 0, leaseTTL+2*leaseRenew)
+	le, err := l.takeLease(ctx, key, 0, leaseTTL+2*leaseRenew, func() bool { return true })
 	if errors.Is(err, errLeaseLost) {
 		err = errNodeTaken
 	}

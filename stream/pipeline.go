@@ -54,6 +54,10 @@ func (w *Writer) accept(ctx context.Context, o op) {
 		w.release()
 		return
 	}
+	if o.ask != nil {
+		o.ask.done <- w.known.unknown(o.ask.events)
+		return
+	}
 	f := flying{ev: o.ev, marker: o.marker, gap: o.gap}
 	if !o.marker {
 		id, fresh := w.known.admit(o.ev)

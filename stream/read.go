@@ -34,8 +34,8 @@ type head struct {
 
 // Read returns the events of user after `after` and at or before upTo, oldest
 // first: at most 500, about 1 MiB. Next equals upTo when there are no more,
-// or after where that is beyond upTo, and otherwise is where to go on. upTo must be a position that Follow handed
-// out.
+// or after where that is beyond upTo, and otherwise is where to go on. upTo must
+// be a position that Follow handed out or that a Writer has reached.
 //
 // An answer is taken only from a replica that has everything up to upTo, and
 // only if it holds the newest event that this replica knows of.
@@ -87,7 +87,7 @@ func (l *Log) tryRead(ctx context.Context, s *shard, user string, after, upTo Po
 		return Chunk{Next: upTo}, 0, nil // most devices missed nothing
 	}
 	if from = after.Seq + 1; after.Seq == 0 {
-		if from, err = l.locate(ctx, s, after.Hlc); err != nil {
+		if from, err = l.locate(ctx, s, after.Hlc, upTo); err != nil {
 			return Chunk{}, 0, err
 		}
 	}

@@ -22,7 +22,9 @@ func parseRecord(r *Record, subject string, h nats.Header, data []byte) error {
 		Position:    Position{Seq: r.Seq, Hlc: stamp},
 		Stored:      r.Stored,
 		User:        userOf(subject),
+		ID:          header(h, headerMsgID),
 		Device:      header(h, headerDevice),
+		Timetoken:   header(h, headerTimetoken),
 		Traceparent: header(h, headerTraceparent),
 		Tracestate:  header(h, headerTracestate),
 		Frame:       data,
@@ -31,7 +33,7 @@ func parseRecord(r *Record, subject string, h nats.Header, data []byte) error {
 		r.Expires, _ = strconv.ParseInt(x, 10, 64)
 	}
 	if r.User == markerToken {
-		r.Kind, r.User, r.Frame = KindMarker, "", nil
+		r.Kind, r.ID, r.User, r.Frame = KindMarker, "", "", nil
 		if header(h, headerGapTo) != "" {
 			r.Kind, r.GapUser = KindGap, header(h, headerGapUser)
 		}

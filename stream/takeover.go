@@ -18,11 +18,19 @@ import (
 // every older writer and returns the writer. It returns ctx's error when ctx
 // ends first.
 func (l *Log) Acquire(ctx context.Context, shard int) (*Writer, error) {
+	return l.AcquireWhen(ctx, shard, func() bool { return true })
+}
+
+// AcquireWhen is [Log.Acquire] for one of several processes that share the
+// shards: a lease that was given back is taken only while willing returns true.
+// One whose holder has died is taken in any case. willing is called a few times
+// a second and must not block.
+func (l *Log) AcquireWhen(ctx context.Context, shard int, willing func() bool) (*Writer, error) {
 	if shard < 0 || shard >= len(l.shards) {
 		return nil, fmt.Errorf("stream: shard %d of %d", shard, len(l.shards))
 	}
 	for after := uint64(0); ; {
-		le, err := l.takeLease(ctx, "shard."+strconv.Itoa(shard), after, 0)
+		le, err := l.takeLease(ctx, "shard."+strconv.Itoa(shard), after, 0, willing)
 		if err != nil {
 			return nil, fmt.Errorf("stream: acquire shard %d: %w", shard, err)
 		}
@@ -48,9 +56,8 @@ func (l *Log) Acquire(ctx context.Context, shard int) (*Writer, error) {
 	}
 }
 
-// noteLoss writes a gap marker when the checkpoint is ahead of where the log
-// ended: what lay between was lost with a disk, and PubNub will not be asked
-// for it again.
+// noteLoss writes a gap marker when a checkpoint is ahead of where the log
+// ended: what lay between was lost with a disk.
 func (w *Writer) noteLoss(ctx context.Context) error {
 	if w.lost == (Gap{}) {
 		return nil
@@ -58,6 +65,11 @@ func (w *Writer) noteLoss(ctx context.Context) error {
 	w.log.logger.Error("the log ends before its checkpoint: events were lost", "shard", w.shard, "from", w.lost.From, "to", w.lost.To)
 	return w.Gap(ctx, w.lost)
 }
+
+// Lost is what the log had lost when w took the shard: a checkpoint lay beyond
+// its end. The zero Gap is nothing. A marker tells readers of it; what PubNub's
+// history still has of the stretch can be appended again.
+func (w *Writer) Lost() Gap { return w.lost }
 
 // takeOver sets the clock above everything the shard ever saw, fences, and
 // loads what the writer must know. It retries until ctx ends; it returns
@@ -110,13 +122,19 @@ func (w *Writer) tryTakeOver(ctx context.Context) error {
 		return err
 	}
 	w.fenced = true
-	if w.ckpt, w.ckptRev, err = w.readCheckpoint(ctx); err != nil {
+	w.log.forget(w.log.shards[w.shard])
+	saved, err := w.checkpoints(ctx)
+	if err != nil {
 		return err
 	}
-	if end.known && w.ckpt.Hlc > end.Hlc {
-		w.lost = Gap{From: end.Hlc, To: w.ckpt.Hlc}
+	var newest hlc.Timestamp
+	for _, c := range saved {
+		newest = max(newest, c.Hlc)
 	}
-	return w.loadKnown(ctx)
+	if end.known && newest > end.Hlc {
+		w.lost = Gap{From: end.Hlc, To: newest}
+	}
+	return w.loadKnown(ctx, saved)
 }
 
 // end is the last position of a shard and the epoch of who wrote it.
@@ -236,74 +254,4 @@ func (w *Writer) fence(ctx context.Context, at Position, previous hlc.Timestamp)
 	}
 	w.last = Position{Seq: w.head, Hlc: stamps[window-1]}
 	return nil
-}
-
-// readCheckpoint reads the shard's checkpoint from the bucket's leader; the
-// zero record and revision mean that there is none.
-func (w *Writer) readCheckpoint(ctx context.Context) (rec checkpointRecord, rev uint64, err error) {
-	m, err := w.log.leaderGet(ctx, "KV_"+checkpointsBucket, msgGet{LastFor: "$KV." + checkpointsBucket + "." + w.checkpointKey()})
-	if errors.Is(err, errNoMessage) {
-		return rec, 0, nil
-	}
-	if err != nil {
-		return rec, 0, err
-	}
-	err = json.Unmarshal(m.Data, &rec)
-	return rec, m.Seq, wrap("checkpoint "+w.checkpointKey(), err)
-}
-
-// checkpointRecord is a Checkpoint as the bucket keeps it.
-type checkpointRecord struct {
-	Checkpoint
-	Epoch uint64 `json:"epoch"` // of the lease of who saved it
-}
-
-func (w *Writer) checkpointKey() string { return "shard." + strconv.Itoa(w.shard) }
-
-// Checkpoint is what was last saved for this shard, by whomever.
-func (w *Writer) Checkpoint() Checkpoint {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.ckpt.Checkpoint
-}
-
-// Save flushes, then moves the shard's checkpoint to PubNub's cursor
-// (timetoken, region). It returns ErrDeposed if somebody else moved it. Calls
-// must not overlap.
-func (w *Writer) Save(ctx context.Context, timetoken string, region int) error {
-	if err := w.Flush(ctx); err != nil {
-		return err
-	}
-	w.mu.Lock()
-	rev := w.ckptRev
-	rec := checkpointRecord{Epoch: w.lease.epoch, Checkpoint: Checkpoint{
-		Timetoken: timetoken, Region: region, Seq: w.last.Seq, Hlc: w.last.Hlc, SavedAt: w.log.cfg.Wall().UTC().Truncate(time.Millisecond),
-	}}
-	w.mu.Unlock()
-	for n := 0; ; n++ {
-		now, err := w.log.swap(ctx, checkpointsBucket, w.checkpointKey(), rec, rev)
-		switch {
-		case err == nil:
-			w.mu.Lock()
-			w.ckpt, w.ckptRev = rec, now
-			w.mu.Unlock()
-			return nil
-		case errors.Is(err, errSwapped):
-			// A write of ours whose answer was lost, an older writer's that does not
-			// know yet that it was deposed, or our successor's?
-			if there, at, rerr := w.readCheckpoint(ctx); rerr == nil {
-				if there.Epoch > rec.Epoch {
-					w.fail(ErrDeposed)
-					return ErrDeposed
-				}
-				rev = at
-			}
-		}
-		if err := w.Err(); err != nil {
-			return err
-		}
-		if !retry(ctx, n) {
-			return errors.Join(ctx.Err(), err)
-		}
-	}
 }

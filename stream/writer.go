@@ -54,7 +54,7 @@ type Writer struct {
 	// owned by Acquire
 	newest uint64 // epoch of the log's last record
 	fenced bool   // and that record is ours
-	lost   Gap    // between the log's end and the checkpoint
+	lost   Gap    // between the log's end and the newest checkpoint
 
 	// owned by run, before ready by Acquire
 	flying  []flying // oldest first
@@ -70,20 +70,20 @@ type Writer struct {
 	active  time.Time // last append
 
 	// guarded by mu
-	mu      sync.Mutex
-	err     error    // why the writer ended
-	last    Position // newest stored record
-	ckpt    checkpointRecord
-	ckptRev uint64
-	stats   WriterStats
+	mu    sync.Mutex
+	err   error    // why the writer ended
+	last  Position // newest stored record
+	stats WriterStats
 }
 
-// op is one request to run: an append, or a wait for everything before it.
+// op is one request to run: an append, a wait for everything before it, or a
+// question about ids.
 type op struct {
 	ev     Event
 	marker bool
 	gap    Gap
 	flush  chan<- struct{} // closed by run; nil for an append
+	ask    *recall         // nil for an append
 }
 
 // flying is an append that is not known to be stored.

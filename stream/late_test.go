@@ -1,0 +1,113 @@
+package stream
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// TestAppendLate appends what a log has, hundreds of events ago, to a writer
+// that never saw it, after the server's own window: nothing is stored twice.
+func TestAppendLate(t *testing.T) {
+	t.Parallel()
+	l := openLog(t, func(c *Config) { c.Duplicates = 100 * time.Millisecond })
+	began := time.Now().Add(-time.Second)
+	w := acquire(t, l, 0)
+	appendAll(t, w, alice, 0, 100)
+	appendAll(t, w, bob, 0, 1500)
+	if err := w.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	next := acquire(t, l, 0)
+	var late []Event
+	for n := 50; n < 110; n++ {
+		ev := event(alice, n)
+		if n == 60 { // history may write it otherwise
+			ev.Frame = append(ev.Frame[:len(ev.Frame)-1], ` }`...)
+		}
+		late = append(late, ev)
+	}
+	for round, want := range []int{10, 0} {
+		if got, err := next.AppendLate(t.Context(), alice, began, late); got != want || err != nil {
+			t.Errorf("round %d: AppendLate(60 events, 50 of them stored) = %d, %v, want %d", round, got, err, want)
+		}
+	}
+	if s := next.Stats(); s.Duplicates != 50+60 || s.Conflicts != 0 {
+		t.Errorf("Stats() = %+v, want 110 duplicates and no conflicts", s)
+	}
+	kept, err := next.Since(t.Context(), alice, began)
+	if err != nil || len(kept) != 110 {
+		t.Fatalf("Since() = %d events, %v, want 110", len(kept), err)
+	}
+	for n, k := range kept {
+		if want := event(alice, n).ID; k.ID != want {
+			t.Errorf("event %d is %s, want %s", n, k.ID, want)
+		}
+	}
+	if late, err := next.Since(t.Context(), alice, time.Now().Add(time.Minute)); len(late) != 0 || err != nil {
+		t.Errorf("Since(in a minute) = %d events, %v", len(late), err)
+	}
+}
+
+// TestLanesHaveBookmarksOfTheirOwn and the writer remembers the ids behind the
+// oldest of them.
+func TestLanesHaveBookmarksOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	l := openLog(t, nil)
+	w := acquire(t, l, 0)
+	appendAll(t, w, alice, 0, 1)
+	for i, lane := range []string{"a", "b"} {
+		b, err := w.Bookmark(t.Context(), lane)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Save(t.Context(), fmt.Sprint(17954373395308040+i), 1, nil); err != nil {
+			t.Fatal(err)
+		}
+		appendAll(t, w, alice, 1+2000*i, 1+2000*(i+1))
+	}
+	saved, err := w.checkpoints(t.Context())
+	if err != nil || len(saved) != 2 || saved[0].Timetoken == saved[1].Timetoken {
+		t.Fatalf("checkpoints() = %+v, %v, want two different ones", saved, err)
+	}
+	if err := w.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	next := acquire(t, l, 0)
+	var all []Event
+	for n := 1; n < 4001; n++ {
+		all = append(all, event(alice, n))
+	}
+	if fresh, err := next.unknown(t.Context(), all); len(fresh) != 0 || err != nil {
+		t.Errorf("%d of 4,000 events behind a lane's bookmark are not remembered, %v", len(fresh), err)
+	}
+	if _, err := next.Bookmark(t.Context(), "a.b"); err == nil {
+		t.Error("Bookmark(a.b) = nil, want an error")
+	}
+}
+
+// TestAcquireWhen leaves alone a lease that was given back until it is willing.
+func TestAcquireWhen(t *testing.T) {
+	t.Parallel()
+	l := openLog(t, nil)
+	asked := make(chan bool)
+	got := make(chan *Writer, 1)
+	go func() {
+		w, err := l.AcquireWhen(t.Context(), 0, func() bool { return <-asked })
+		if err != nil {
+			t.Errorf("AcquireWhen() = %v", err)
+		}
+		got <- w
+	}()
+	asked <- false
+	asked <- false
+	select {
+	case <-got:
+		t.Fatal("AcquireWhen() took a lease that it was not willing to take")
+	default:
+	}
+	asked <- true
+	if w := <-got; w != nil {
+		w.Close(t.Context())
+	}
+}
