@@ -1,6 +1,8 @@
 package bridge
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -117,4 +119,95 @@ func drain(l *pubnub.Listener, done <-chan struct{}) {
 		case <-l.File:
 		}
 	}
+}
+
+// calls is a client of the SDK for single requests. It is used for what the SDK
+// builds, the request; what it makes of the reply is thrown away, and the
+// transport gives it nothing but a fixed good one (see capture). The context of
+// a call goes onto its request, which the SDK sends from the calling goroutine.
+// Safe for concurrent use, but that destroy is called once and last.
+//
+// token is "" for none. It is a parameter of the request and not SetToken's:
+// that is one for all calls, so a slow one could put an old token back.
+type calls struct{ pn *pubnub.PubNub }
+
+func newCalls(cfg sdkConfig, transport http.RoundTripper) (*calls, error) {
+	c := &calls{}
+	err := contain("new", func() {
+		conf := pubnub.NewConfigWithUserId(pubnub.UserId(cfg.userID))
+		conf.Origin, conf.Secure = cfg.origin, cfg.tls
+		conf.SubscribeKey, conf.PublishKey = cfg.subscribeKey, cfg.publishKey
+		conf.SuppressLeaveEvents = true
+		conf.PNReconnectionPolicy = pubnub.PNNonePolicy
+		conf.MaxWorkers = 0 // with workers, publishing while Destroy runs crashes the process
+		// Every call adds a latency, and every request averages all of them: the
+		// default of 60 s grows without a bound that matters. -1 drops them each second.
+		conf.MaximumLatencyDataAge = -1
+		c.pn = pubnub.NewPubNub(conf)
+		c.pn.SetClient(&http.Client{Transport: transport})
+		c.pn.SetSubscribeClient(&http.Client{Transport: transport})
+	})
+	return c, err
+}
+
+// messageCounts asks for the messages of channels since a timetoken.
+func (c *calls) messageCounts(ctx context.Context, token string, channels []string, since int64) error {
+	return contain("message counts", func() {
+		c.pn.MessageCountsWithContext(ctx).Channels(channels).ChannelsTimetoken([]int64{since}).
+			QueryParam(authQuery(token)).Execute()
+	})
+}
+
+// fetch asks for history; 0 is no bound.
+func (c *calls) fetch(ctx context.Context, token, channel string, start, end int64, most int) error {
+	return contain("fetch", func() {
+		b := c.pn.FetchWithContext(ctx).Channels([]string{channel}).Count(most).
+			IncludeMeta(true).IncludeUUID(true).QueryParam(authQuery(token))
+		if start > 0 {
+			b.Start(start)
+		}
+		if end > 0 {
+			b.End(end)
+		}
+		b.Execute()
+	})
+}
+
+// addToGroup escapes the names, which the SDK does not.
+func (c *calls) addToGroup(ctx context.Context, token, group string, channels []string) error {
+	escaped := make([]string, len(channels))
+	for i, name := range channels {
+		escaped[i] = url.QueryEscape(name)
+	}
+	return contain("add to group", func() {
+		c.pn.AddChannelToChannelGroupWithContext(ctx).ChannelGroup(group).Channels(escaped).
+			QueryParam(authQuery(token)).Execute()
+	})
+}
+
+// publish sends body as it is: a string that the SDK is told not to serialise
+// is the one form that it does not change. meta goes through encoding/json,
+// which drops white space and writes <, >, &, U+2028 and U+2029 as escapes, but
+// leaves numbers and the order of keys alone; nil is none.
+func (c *calls) publish(ctx context.Context, token, channel string, body, meta []byte) error {
+	return contain("publish", func() {
+		b := c.pn.PublishWithContext(ctx).Channel(channel).Message(string(body)).Serialize(false).
+			UsePost(true).QueryParam(authQuery(token))
+		if meta != nil {
+			b.Meta(json.RawMessage(meta))
+		}
+		b.Execute()
+	})
+}
+
+// destroy ends the client. As with a subscription, one goroutine outlives it.
+func (c *calls) destroy() error { return contain("destroy", c.pn.Destroy) }
+
+// authQuery is a token as the parameter that the SDK takes in place of its own;
+// it escapes the value.
+func authQuery(token string) map[string]string {
+	if token == "" {
+		return nil
+	}
+	return map[string]string{"auth": token}
 }
