@@ -26,7 +26,8 @@ type Config struct {
 	Origin string
 	// TLS says whether Origin speaks it. False is plain HTTP.
 	TLS bool
-	// SubscribeKey is required. PublishKey may be empty: the bridge only reads.
+	// SubscribeKey is required. PublishKey may be empty: then the outbox stays as
+	// it is.
 	SubscribeKey, PublishKey string
 	// Token returns the access token for the next request, escaped by nobody.
 	// It is called before every poll and again after each 403, and must not
@@ -36,6 +37,10 @@ type Config struct {
 	// into every poll's URL. Required. None may be covered by another: what
 	// matches twice comes twice.
 	Channels []string
+	// Lanes carries registered users by channel groups, many PubNub clients to a
+	// shard, instead of a wildcard. Channels must then hold no channel of a user's
+	// and no wildcard.
+	Lanes bool
 	// UserID is how the bridge is known to PubNub, which bills by it: keep it
 	// the same over restarts. "" is reprise-bridge.
 	UserID string
@@ -43,10 +48,15 @@ type Config struct {
 	// OpaqueIDs lets content_id and target_device_id be 1 to 128 printable
 	// characters. False: UUIDs only.
 	OpaqueIDs bool
-	// Heartbeat is called for every device_heartbeat, again if PubNub repeats it,
-	// from the goroutine that carries the poll: it must not block. nil: heartbeats
-	// are only counted.
-	Heartbeat func(user, device string)
+	// SafeAge is how old a cursor may be and PubNub's queue is still sure to reach
+	// back to it; from an older one on, history is read as well. 0 is 2 minutes.
+	SafeAge time.Duration
+	// ReconcileEvery is how often the history of twice that time is compared with
+	// the log. 0 is never.
+	ReconcileEvery time.Duration
+	// HistoryRate bounds the requests to PubNub's history, and those that fill
+	// channel groups, in a second. 0 is 20.
+	HistoryRate float64
 
 	// PollTimeout bounds one poll; it must exceed PubNub's own 280 s. 0 is 310 s.
 	PollTimeout time.Duration
@@ -96,8 +106,14 @@ func (c Config) withDefaults() (Config, error) {
 	if len(c.UserID) > 92 || strings.ContainsFunc(c.UserID, func(r rune) bool { return !unicode.IsPrint(r) || r == ' ' }) {
 		wrong("UserID is not 1 to 92 printable characters without spaces")
 	}
-	if len(c.Channels) == 0 {
+	if len(c.Channels) == 0 && !c.Lanes {
 		wrong("Channels is empty")
+	}
+	if c.HistoryRate < 0 {
+		wrong("HistoryRate is negative: %v", c.HistoryRate)
+	}
+	if c.HistoryRate == 0 {
+		c.HistoryRate = 20
 	}
 	if len(strings.Join(c.Channels, ",")) > 30_000 {
 		wrong("Channels are more than 30,000 bytes")
@@ -106,6 +122,9 @@ func (c Config) withDefaults() (Config, error) {
 		if !validChannel(channel) {
 			wrong("channel %q is no channel and no wildcard of PubNub's", channel)
 			continue
+		}
+		if c.Lanes && (strings.HasSuffix(channel, "*") || strings.HasPrefix(channel, "user.")) {
+			wrong("channel %q does not go with Lanes, which carry users by themselves", channel)
 		}
 		for j, other := range c.Channels {
 			if i != j && covers(other, channel) && (other != channel || i > j) {
@@ -117,7 +136,8 @@ func (c Config) withDefaults() (Config, error) {
 		name  string
 		value *time.Duration
 		zero  time.Duration
-	}{{"PollTimeout", &c.PollTimeout, 310 * time.Second}, {"StopTimeout", &c.StopTimeout, 10 * time.Second}} {
+	}{{"PollTimeout", &c.PollTimeout, 310 * time.Second}, {"StopTimeout", &c.StopTimeout, 10 * time.Second},
+		{"SafeAge", &c.SafeAge, 2 * time.Minute}, {"ReconcileEvery", &c.ReconcileEvery, 0}} {
 		if *d.value < 0 {
 			wrong("%s is negative: %s", d.name, *d.value)
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"strconv"
+	"time"
 )
 
 // cursor is where PubNub's feed is read on: the timetoken and region of the
@@ -29,6 +30,11 @@ func olderTimetoken(a, b string) bool {
 type page struct {
 	next     cursor
 	messages []message
+
+	// What the guard knows of the poll.
+	prev   cursor        // the cursor that was asked with
+	lapse  time.Duration // for how long no good reply had come before, where polls failed
+	spoilt int           // bad replies just before this one
 }
 
 // message is one published message as PubNub delivered it. The slices are part

@@ -29,7 +29,7 @@ const (
 type guard struct {
 	// Static after construction.
 	base  http.RoundTripper
-	store func(page) error // has p stored and next saved; called by one poll at a time
+	store func(*page) error // has all of a page stored, and may change next; called by one poll at a time
 	polls *pulse
 	// renew is called before every poll and, with refused set, after each 403.
 	renew func(refused bool)
@@ -37,17 +37,18 @@ type guard struct {
 	timeout time.Duration
 
 	// slot holds one token for the poll that is being carried out. It is never
-	// closed; whoever has put the token in owns the two fields below.
-	slot  chan struct{}
-	at    cursor // in memory what store has saved last
-	fails int    // failures since the last good poll
-
-	begun     chan struct{} // closed by the first call
-	beginOnce sync.Once
+	// closed; whoever has put the token in owns the fields below.
+	slot   chan struct{}
+	at     cursor    // everything before it is stored
+	fails  int       // failures since the last good poll
+	spoilt int       // bad replies since then
+	heard  time.Time // when the last good reply came; zero when there was none
 
 	mu      sync.Mutex              // guards what follows
 	stopped bool                    // no poll is begun any more
+	begun   chan struct{}           // closed by the first call after open
 	cancel  context.CancelCauseFunc // ends the newest poll
+	changes []func()                // to be made before the next poll; see change
 	calls   int                     // polls the SDK has in here
 	left    time.Time               // when calls became 0 last
 }
@@ -57,8 +58,63 @@ func newGuard(base http.RoundTripper, at cursor, timeout time.Duration, polls *p
 		slot: make(chan struct{}, 1), begun: make(chan struct{}), left: time.Now()}
 }
 
-// errSuperseded ends a poll in favour of a newer one.
-var errSuperseded = errors.New("superseded by a newer poll")
+// Causes that end a poll before its reply: in favour of a newer one, and in
+// favour of a change.
+var (
+	errSuperseded = errors.New("superseded by a newer poll")
+	errChange     = errors.New("ended for a change")
+)
+
+// open lets polls in. The channel that it returns is closed by the first one.
+func (g *guard) open() (begun <-chan struct{}) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.stopped, g.begun, g.left = false, make(chan struct{}), time.Now()
+	return g.begun
+}
+
+// change calls fn between two polls, when the reply before is stored and
+// nothing is asked for yet, and returns when it has been called. A poll that
+// waits for its reply is ended. If ctx ends first fn is not called.
+func (g *guard) change(ctx context.Context, fn func()) error {
+	done := make(chan struct{})
+	g.mu.Lock()
+	g.changes = append(g.changes, func() {
+		if ctx.Err() == nil {
+			fn()
+			close(done)
+		}
+	})
+	if g.cancel != nil {
+		g.cancel(errChange)
+	}
+	g.mu.Unlock()
+	select {
+	case g.slot <- struct{}{}:
+		g.makeChanges()
+		<-g.slot
+	case <-done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-done:
+		return nil
+	default:
+		return ctx.Err()
+	}
+}
+
+// makeChanges makes the changes that wait. The caller has the slot.
+func (g *guard) makeChanges() {
+	g.mu.Lock()
+	changes := g.changes
+	g.changes = nil
+	g.mu.Unlock()
+	for _, fn := range changes {
+		fn()
+	}
+}
 
 // RoundTrip implements [http.RoundTripper]. Its only error is
 // context.Canceled: "context canceled" is the one text that ends the SDK's
@@ -76,12 +132,16 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	select {
 	case g.slot <- struct{}{}:
 	case <-ctx.Done():
-		return nil, context.Canceled
+		if context.Cause(ctx) != errChange {
+			return nil, context.Canceled
+		}
+		g.slot <- struct{}{} // the change comes first
 	}
 	defer func() { <-g.slot }()
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && context.Cause(ctx) != errChange {
 		return nil, context.Canceled
 	}
+	g.makeChanges()
 	g.renew(false)
 	if req.URL.Query().Get("tt") != g.at.timetoken {
 		return g.answer(req), nil // a handshake, or a cursor that is not ours
@@ -89,6 +149,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := g.poll(ctx, req); err != nil && !g.wait(ctx, err) {
 		return nil, context.Canceled
 	}
+	g.makeChanges()
 	return g.answer(req), nil
 }
 
@@ -99,15 +160,23 @@ func (g *guard) poll(ctx context.Context, req *http.Request) error {
 		if ctx.Err() != nil {
 			return &pollError{result: pollSuperseded}
 		}
+		if err.(*pollError).result == pollBadReply {
+			g.spoilt++
+		}
 		g.polls.failed(time.Now())
 		return err
 	}
-	g.polls.good(time.Now())
-	if err := g.store(p); err != nil {
+	now := time.Now()
+	g.polls.good(now)
+	p.prev, p.spoilt = g.at, g.spoilt
+	if g.fails > 0 && !g.heard.IsZero() {
+		p.lapse = now.Sub(g.heard)
+	}
+	if err := g.store(&p); err != nil {
 		return &pollError{result: pollStore, class: err.Error()}
 	}
 	stalled := p.next == g.at
-	g.at = p.next
+	g.at, g.heard, g.spoilt = p.next, now, 0
 	if stalled && len(p.messages) > 0 {
 		// The same messages would come again at once.
 		return &pollError{result: pollStalled}
@@ -193,7 +262,7 @@ func (g *guard) wait(ctx context.Context, err error) bool {
 	base := backoffBase
 	switch p.result {
 	case pollSuperseded:
-		return false
+		return context.Cause(ctx) == errChange
 	case pollForbidden:
 		g.renew(true)
 		base *= 10
@@ -208,15 +277,19 @@ func (g *guard) wait(ctx context.Context, err error) bool {
 	case <-timer.C:
 		return true
 	case <-ctx.Done():
-		return false
+		return context.Cause(ctx) == errChange
 	}
 }
 
 // enter lets a poll in, in place of the one before it.
 func (g *guard) enter(cancel context.CancelCauseFunc) bool {
-	g.beginOnce.Do(func() { close(g.begun) })
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	select {
+	case <-g.begun:
+	default:
+		close(g.begun)
+	}
 	if g.stopped {
 		return false
 	}

@@ -74,7 +74,7 @@ func newGuarded(t *testing.T, at cursor, handler http.Handler) *guarded {
 	}
 	b.polls = &pulse{inst: b.inst, logger: slog.New(slog.DiscardHandler)}
 	b.polls.begin(time.Now())
-	b.active.Store(true)
+	b.shards = []*shard{{}}
 	l := newPipeListener()
 	server := &http.Server{Handler: handler}
 	go server.Serve(l)
@@ -82,9 +82,9 @@ func newGuarded(t *testing.T, at cursor, handler http.Handler) *guarded {
 	transport.Proxy, transport.DialContext = nil, l.dial
 	t.Cleanup(func() { transport.CloseIdleConnections(); server.Close() })
 	g := &guarded{guard: newGuard(transport, at, 310*time.Second, b.polls), t: t, b: b}
-	g.store = func(p page) error {
+	g.store = func(p *page) error {
 		if g.refuse == nil {
-			g.stored = append(g.stored, p)
+			g.stored = append(g.stored, *p)
 		}
 		return g.refuse
 	}
@@ -325,10 +325,10 @@ func TestGuardStopDuringStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGuarded(t, cursor{tt1, 1}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, reply(tt2, 1)) }))
 		storing, release := make(chan struct{}), make(chan struct{})
-		g.store = func(p page) error {
+		g.store = func(p *page) error {
 			close(storing)
 			<-release
-			g.stored = append(g.stored, p)
+			g.stored = append(g.stored, *p)
 			return nil
 		}
 		ctx, cancel := context.WithCancel(t.Context())

@@ -14,12 +14,16 @@ const (
 	// failingAfter is for how long polls must have failed without one good one
 	// in between: the third or fourth attempt is over by then.
 	failingAfter = 10 * time.Second
+	// gapFresh is for how long a gap is worth a warning.
+	gapFresh = 24 * time.Hour
 )
 
 // Health is how a bridge is at one moment.
 type Health struct {
-	// Active says that this bridge holds every shard. False: a standby, or not running.
+	// Active says that this bridge writes a shard. False: a standby, or not running.
 	Active bool
+	// Shards is how many it writes.
+	Shards int
 	// PollAge is the time since the last good reply from PubNub, or since this
 	// bridge became active if there was none yet; 0 on a standby.
 	PollAge time.Duration
@@ -27,6 +31,12 @@ type Health struct {
 	// polls have done nothing but fail for 10 s. It is the warning
 	// pubnub_silent; false on a standby.
 	Silent bool
+	// Filling says that history is being compared with the log, because PubNub's
+	// queue may have dropped something.
+	Filling bool
+	// Gap says that within a day something was found to be missing that PubNub
+	// could not supply. It is the warning upstream_gap.
+	Gap bool
 }
 
 // Stats counts since the bridge was made.
@@ -39,15 +49,22 @@ type Stats struct {
 	Polls         uint64 // polls that ended
 	FailedPolls   uint64 // of those, the ones that did not end well
 	FullPages     uint64 // replies of 100 messages or more
+	Filled        uint64 // events that were appended from PubNub's history
+	Gaps          uint64 // gap markers written
+	Published     uint64 // updates of devices that PubNub has taken
+	Expired       uint64 // updates that expired in the outbox
 }
 
 // Health tells how the bridge is. The zero Health is a standby's.
 func (b *Bridge) Health() Health {
-	if !b.active.Load() {
-		return Health{}
+	b.mu.Lock()
+	shards := len(b.shards)
+	b.mu.Unlock()
+	h := Health{Active: shards > 0, Shards: shards, Filling: b.filling.Load() > 0, Gap: time.Since(time.UnixMilli(b.gapAt.Load())) < gapFresh}
+	if h.Active {
+		h.PollAge, h.Silent = b.polls.at(time.Now())
 	}
-	age, silent := b.polls.at(time.Now())
-	return Health{Active: true, PollAge: age, Silent: silent}
+	return h
 }
 
 // Stats tells what the bridge has done.
@@ -57,6 +74,7 @@ func (b *Bridge) Stats() Stats {
 		Stored: c.stored.Load(), Duplicates: c.duplicates.Load(), Dead: c.dead.Load(),
 		Announcements: c.announcements.Load(), Heartbeats: c.heartbeats.Load(),
 		Polls: c.polls.Load(), FailedPolls: c.failures.Load(), FullPages: c.fullPages.Load(),
+		Filled: c.filled.Load(), Gaps: c.gaps.Load(), Published: c.published.Load(), Expired: c.expired.Load(),
 	}
 }
 

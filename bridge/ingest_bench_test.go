@@ -89,7 +89,7 @@ func discard(ctx context.Context, b *Bridge, n int, done chan<- struct{}) error 
 	transport := newTransport()
 	defer transport.CloseIdleConnections()
 	g := newGuard(transport, cursor{}, b.cfg.PollTimeout, b.polls)
-	g.store = func(p page) error {
+	g.store = func(p *page) error {
 		before := n
 		if n -= len(p.messages); n <= 0 && before > 0 {
 			close(done)
@@ -100,7 +100,7 @@ func discard(ctx context.Context, b *Bridge, n int, done chan<- struct{}) error 
 	if err != nil {
 		return err
 	}
-	if err := sub.start(b.cfg.Channels); err != nil {
+	if err := sub.start(b.cfg.Channels, nil); err != nil {
 		return err
 	}
 	<-ctx.Done()

@@ -15,8 +15,10 @@ import (
 // instruments count what the bridge does, for the meter and for [Bridge.Stats].
 // No attribute names a user or a channel.
 type instruments struct {
-	messages, dead, polls, pages metric.Int64Counter
-	batch                        metric.Float64Histogram
+	messages, dead, polls, pages    metric.Int64Counter
+	history, gaps, overholds, calls metric.Int64Counter
+	updates                         metric.Int64Counter
+	batch                           metric.Float64Histogram
 
 	// Attributes, made once.
 	asStored, asDuplicate, asDead, asAnnouncement, asHeartbeat metric.MeasurementOption
@@ -28,6 +30,7 @@ type instruments struct {
 
 type counts struct {
 	stored, duplicates, dead, announcements, heartbeats, polls, failures, fullPages atomic.Uint64
+	filled, gaps, published, expired                                                atomic.Uint64
 }
 
 func newInstruments(meter metric.Meter, b *Bridge) (*instruments, error) {
@@ -55,6 +58,11 @@ func newInstruments(meter metric.Meter, b *Bridge) (*instruments, error) {
 	in.dead = counter("reprise.dead_letters", "{message}", "PubNub messages that broke a rule, by the rule.")
 	in.polls = counter("reprise.bridge.polls", "{poll}", "Polls of PubNub by how they ended.")
 	in.pages = counter("reprise.bridge.full_pages", "{page}", "Replies as long as PubNub's queue: older events may have been dropped.")
+	in.history = counter("reprise.bridge.filled", "{event}", "Events that were appended from PubNub's history, by why it was asked.")
+	in.gaps = counter("reprise.bridge.gaps", "{gap}", "Gaps that PubNub could not fill.")
+	in.overholds = counter("reprise.bridge.overholds", "{overflow}", "Times that too much was held back for history, and went into the log without waiting for it.")
+	in.calls = counter("reprise.bridge.call.failures", "{call}", "Calls to PubNub beside the poll that failed and were made again, by how they failed.")
+	in.updates = counter("reprise.outbox.updates", "{update}", "Updates of devices that have left the outbox, by what became of them.")
 	var err error
 	in.batch, err = meter.Float64Histogram("reprise.bridge.batch.duration", metric.WithUnit("s"),
 		metric.WithDescription("From a reply with messages to all of them being stored and the checkpoint saved."),
@@ -76,7 +84,7 @@ func newInstruments(meter metric.Meter, b *Bridge) (*instruments, error) {
 	_, err = meter.Int64ObservableGauge("reprise.bridge.active", metric.WithDescription("1 while this bridge writes the log, 0 on a standby."),
 		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
 			var active int64
-			if b.active.Load() {
+			if b.Health().Active {
 				active = 1
 			}
 			o.Observe(active)
@@ -85,11 +93,26 @@ func newInstruments(meter metric.Meter, b *Bridge) (*instruments, error) {
 	if first == nil {
 		first = err
 	}
+	gauge := func(name, unit, text string, value func() int64) {
+		_, err := meter.Int64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(text),
+			metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+				o.Observe(value())
+				return nil
+			}))
+		if first == nil {
+			first = err
+		}
+	}
+	gauge("reprise.bridge.shards", "{shard}", "Shards that this bridge writes.", func() int64 { return int64(b.Health().Shards) })
+	gauge("reprise.bridge.lanes", "{lane}", "Lanes that this bridge polls.", b.lanes.Load)
+	gauge("reprise.bridge.filling", "{track}", "Tracks whose history is being compared with the log because something may be missing.", b.filling.Load)
 	if first != nil {
 		return nil, fmt.Errorf("bridge: instruments: %w", first)
 	}
 	// There to be scraped before they first count.
-	in.pages.Add(context.Background(), 0)
+	for _, c := range []metric.Int64Counter{in.pages, in.gaps, in.overholds} {
+		c.Add(context.Background(), 0)
+	}
 	for _, r := range reasons {
 		in.dead.Add(context.Background(), 0, in.byReason[r])
 	}
@@ -113,12 +136,38 @@ func (in *instruments) announced(ctx context.Context) {
 	add(ctx, 1, &in.count.announcements, in.messages, in.asAnnouncement)
 }
 
-func (in *instruments) received(ctx context.Context, dead []stream.DeadLetter, heartbeats uint64) {
+func (in *instruments) buried(ctx context.Context, dead []stream.DeadLetter) {
 	add(ctx, uint64(len(dead)), &in.count.dead, in.messages, in.asDead)
-	add(ctx, heartbeats, &in.count.heartbeats, in.messages, in.asHeartbeat)
 	for _, d := range dead {
 		in.dead.Add(ctx, 1, in.byReason[Reason(d.Reason)])
 	}
+}
+
+func (in *instruments) heartbeat(ctx context.Context) {
+	add(ctx, 1, &in.count.heartbeats, in.messages, in.asHeartbeat)
+}
+
+func (in *instruments) filled(ctx context.Context, n int, why string) {
+	add(ctx, uint64(n), &in.count.filled, in.history, metric.WithAttributes(attribute.String("why", why)))
+}
+
+func (in *instruments) gap(ctx context.Context) { add(ctx, 1, &in.count.gaps, in.gaps) }
+
+func (in *instruments) overheld(ctx context.Context) { in.overholds.Add(ctx, 1) }
+
+func (in *instruments) callFailed(e *callError) {
+	in.calls.Add(context.Background(), 1, metric.WithAttributes(attribute.String("call", e.call), attribute.String("result", string(e.result))))
+}
+
+// outboxed counts an update that has left the outbox.
+func (in *instruments) outboxed(ctx context.Context, result string) {
+	switch result {
+	case "published":
+		in.count.published.Add(1)
+	case "expired":
+		in.count.expired.Add(1)
+	}
+	in.updates.Add(ctx, 1, metric.WithAttributes(attribute.String("result", result)))
 }
 
 func (in *instruments) full(ctx context.Context) { add(ctx, 1, &in.count.fullPages, in.pages) }

@@ -37,7 +37,7 @@ type sdkConfig struct {
 // subscribe starts the SDK's subscribe loop over g. Whatever the SDK says to
 // listeners is thrown away: g alone sees events.
 func subscribe(cfg sdkConfig, g *guard) (*subscription, error) {
-	s := &subscription{begun: g.begun, done: make(chan struct{})}
+	s := &subscription{begun: g.open(), done: make(chan struct{})}
 	err := contain("subscribe", func() {
 		c := pubnub.NewConfigWithUserId(pubnub.UserId(cfg.userID))
 		c.Origin, c.Secure = cfg.origin, cfg.tls
@@ -60,9 +60,9 @@ func subscribe(cfg sdkConfig, g *guard) (*subscription, error) {
 	return s, nil
 }
 
-// start begins to poll channels: names and wildcards.
-func (s *subscription) start(channels []string) error {
-	return contain("subscribe", func() { s.pn.Subscribe().Channels(channels).Execute() })
+// start begins to poll channels, names and wildcards, and channel groups.
+func (s *subscription) start(channels, groups []string) error {
+	return contain("subscribe", func() { s.pn.Subscribe().Channels(channels).ChannelGroups(groups).Execute() })
 }
 
 // setToken gives the SDK the access token for its next request. It does not

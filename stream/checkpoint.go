@@ -151,3 +151,39 @@ func (w *Writer) checkpoints(ctx context.Context) ([]Checkpoint, error) {
 	}
 	return all, nil
 }
+
+// originKey is where the first cursor of all is kept.
+const originKey = "origin"
+
+// Origin is PubNub's cursor at which the log began: what a shard without a
+// checkpoint is followed from. An empty timetoken means that there is none yet.
+func (l *Log) Origin(ctx context.Context) (timetoken string, region int, err error) {
+	m, err := l.leaderGet(ctx, "KV_"+checkpointsBucket, msgGet{LastFor: kvSubject(checkpointsBucket, originKey)})
+	if errors.Is(err, errNoMessage) {
+		return "", 0, nil
+	}
+	var at Checkpoint
+	if err == nil {
+		err = json.Unmarshal(m.Data, &at)
+	}
+	return at.Timetoken, at.Region, wrap("origin", err)
+}
+
+// SetOrigin makes a cursor the origin if there is none, and returns what is the
+// origin then. It tries until it knows or ctx ends.
+func (l *Log) SetOrigin(ctx context.Context, timetoken string, region int) (string, int, error) {
+	for n := 0; ; n++ {
+		_, err := l.swap(ctx, checkpointsBucket, originKey, Checkpoint{Timetoken: timetoken, Region: region, SavedAt: l.cfg.Wall().UTC().Truncate(time.Millisecond)}, 0)
+		if err == nil {
+			return timetoken, region, nil
+		}
+		if errors.Is(err, errSwapped) {
+			if timetoken, region, rerr := l.Origin(ctx); rerr == nil && timetoken != "" {
+				return timetoken, region, nil
+			}
+		}
+		if !retry(ctx, n) {
+			return "", 0, errors.Join(ctx.Err(), err)
+		}
+	}
+}

@@ -36,6 +36,9 @@ type Event struct {
 	Frame []byte
 	// StampAt is the offset in Frame of the 16 digits of the stamp.
 	StampAt int
+	// Once drops the event if its ID is known, whatever the bytes. False: the same
+	// ID with other bytes is another event.
+	Once bool
 }
 
 // Kind tells what a Record is.

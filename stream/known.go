@@ -38,7 +38,7 @@ func (k *known) admit(ev Event) (id string, fresh bool) {
 			k.learn(id, bytes)
 			return id, true
 		}
-		if there == bytes {
+		if there == bytes || ev.Once {
 			return id, false
 		}
 		id = ev.ID + ":" + strconv.Itoa(n)

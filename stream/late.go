@@ -40,6 +40,7 @@ func (w *Writer) AppendLate(ctx context.Context, user string, since time.Time, e
 		if _, found := ids[ev.ID]; found {
 			continue
 		}
+		ev.Once = true
 		if err := w.Append(ctx, ev); err != nil {
 			return appended, err
 		}

@@ -89,7 +89,7 @@ func (w *Writer) identify(ctx context.Context) error {
 			f.state = isStored
 			continue
 		}
-		if there := printOf(r); there != fingerprint(f.ev) {
+		if there := printOf(r); there != fingerprint(f.ev) && !f.ev.Once {
 			w.known.learn(f.id, there)
 			if id, fresh := w.known.admit(f.ev); fresh {
 				f.id, f.state = id, inFlight

@@ -1,0 +1,317 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"reprise/hlc"
+	"reprise/stream"
+)
+
+const (
+	// fillMargin is how far before the cursor history is read: a message's own
+	// timetoken may be older than the cursor at which it was handed out.
+	fillMargin = time.Minute
+	// lookBack is how far before its timetoken an event is looked for in the log,
+	// for a bridge's clock and PubNub's may differ.
+	lookBack = 10 * time.Minute
+	// anchorAge is how old an event may be that history must still have: the
+	// shortest retention that PubNub sells is a day.
+	anchorAge = 23 * time.Hour
+	// historyLag is how long after being handed out a message may be missing from
+	// history without that meaning anything.
+	historyLag = 5 * time.Second
+	// historyPatience is how long one question to PubNub's history is repeated.
+	historyPatience = 2 * time.Minute
+)
+
+// comparison holds PubNub's history after a timetoken against the log, and
+// appends what is missing. It belongs to its track's filler.
+type comparison struct {
+	t        *track
+	from     string
+	why      string
+	evidence bool                // look for signs that history does not have it all
+	dead     map[string]struct{} // ids of dead letters that are there
+
+	anchors struct{ found, missing int } // users by whether history reaches back to what the log has
+	stored  int                          // events that were missing
+	gaps    int
+}
+
+// start is from where on history is read.
+func (c *comparison) start() string { return timetokenAt(timeOf(c.from).Add(-fillMargin)) }
+
+// compare does users: everything of theirs that history has is in the log when
+// it returns nil, and nothing of theirs is held back.
+func (c *comparison) compare(ctx context.Context, users []string) error {
+	b := c.t.b
+	var channels []string
+	for _, user := range users {
+		channels = append(channels, b.channelsOf(user)...)
+	}
+	var counts map[string]int
+	err := b.ask(ctx, "count history", func(ctx context.Context) (err error) {
+		counts, err = b.calls.counts(ctx, channels, c.start())
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, user := range users {
+		if err := c.user(ctx, user, counts); err != nil {
+			return err
+		}
+	}
+	return c.t.shard.writer.Flush(ctx)
+}
+
+// user does one user.
+func (c *comparison) user(ctx context.Context, user string, counts map[string]int) error {
+	total := 0
+	for _, channel := range c.t.b.channelsOf(user) {
+		total += counts[channel]
+	}
+	if total == 0 && !c.t.holds(user) {
+		return nil
+	}
+	var kept []stream.Kept
+	var err error
+	if user != everyone {
+		if kept, err = c.t.shard.writer.Since(ctx, user, timeOf(c.start()).Add(-lookBack)); err != nil {
+			return err
+		}
+		kept = slices.DeleteFunc(kept, func(k stream.Kept) bool { return k.Timetoken == "" || olderTimetoken(k.Timetoken, c.start()) })
+		if c.why == whyReconcile && total == len(kept) {
+			return nil
+		}
+	}
+	asked := time.Now()
+	var found []message
+	for _, channel := range c.t.b.channelsOf(user) {
+		if counts[channel] > 0 {
+			if found, err = c.history(ctx, found, channel); err != nil {
+				return err
+			}
+		}
+	}
+	if err := c.t.claim(ctx, user); err != nil {
+		return err
+	}
+	held := c.t.heldOf(user)
+	if c.evidence && user != everyone {
+		if err := c.judge(ctx, user, asked, found, kept, held); err != nil {
+			c.t.release(user)
+			return err
+		}
+	}
+	return c.merge(ctx, user, found, kept, held)
+}
+
+// history appends to found all that a channel's history has, newest page first.
+func (c *comparison) history(ctx context.Context, found []message, channel string) ([]message, error) {
+	b := c.t.b
+	for before := ""; ; {
+		var page []message
+		err := b.ask(ctx, "read history", func(ctx context.Context) (err error) {
+			page, err = b.calls.fetch(ctx, channel, before, c.start(), maxFetch)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, page...)
+		oldest := ""
+		for i := range page {
+			if page[i].odd == "" {
+				oldest = page[i].timetoken
+				break
+			}
+		}
+		if len(page) < maxFetch || oldest == "" || oldest == before {
+			return found, nil
+		}
+		before = oldest
+	}
+}
+
+// judge looks for signs that history does not have everything of a user: an
+// event from before that the log has, or one from after that PubNub did hand
+// out, and history does not know. Then what was dropped may be gone.
+func (c *comparison) judge(ctx context.Context, user string, asked time.Time, found []message, kept []stream.Kept, held []heldItem) error {
+	known := make(map[string]struct{}, len(found))
+	oldest := asked
+	for i := range found {
+		known[found[i].timetoken] = struct{}{}
+		if at := timeOf(found[i].timetoken); found[i].odd == "" && at.Before(oldest) {
+			oldest = at
+		}
+	}
+	has := func(timetoken string) bool { _, ok := known[timetoken]; return ok }
+	settled := timetokenAt(asked.Add(-historyLag))
+	reached, anchored, leaky := false, false, false
+	for _, k := range kept {
+		switch {
+		case !olderTimetoken(c.from, k.Timetoken):
+			anchored, reached = true, reached || has(k.Timetoken)
+		case olderTimetoken(k.Timetoken, settled) && !has(k.Timetoken):
+			leaky = true
+		}
+	}
+	for i := range held {
+		if at := held[i].timetoken; olderTimetoken(c.from, at) && olderTimetoken(at, settled) && !has(at) {
+			leaky = true
+		}
+	}
+	if !anchored && len(found) > 0 {
+		var err error
+		if anchored, reached, err = c.anchor(ctx, user); err != nil {
+			return err
+		}
+	}
+	switch {
+	case anchored && !reached:
+		c.anchors.missing++
+		return c.gap(ctx, user, oldest)
+	case leaky:
+		return c.gap(ctx, user, asked)
+	case anchored:
+		c.anchors.found++
+	}
+	return nil
+}
+
+// anchor looks for the newest event of user before the start, and asks whether
+// history has that. Not anchored: there is none that it must have.
+func (c *comparison) anchor(ctx context.Context, user string) (anchored, reached bool, err error) {
+	b := c.t.b
+	kept, err := c.t.shard.writer.Since(ctx, user, time.Now().Add(-anchorAge))
+	if err != nil {
+		return false, false, err
+	}
+	for _, k := range slices.Backward(kept) {
+		channel, _, ok := strings.Cut(k.ID, ":")
+		if _, feed := parseChannel(channel); !ok || feed == noFeed || !olderTimetoken(k.Timetoken, c.start()) || time.Since(timeOf(k.Timetoken)) > anchorAge {
+			continue
+		}
+		var page []message
+		err := b.ask(ctx, "read history", func(ctx context.Context) (err error) {
+			page, err = b.calls.fetch(ctx, channel, nextTimetoken(k.Timetoken), k.Timetoken, 1)
+			return err
+		})
+		return true, len(page) > 0, err
+	}
+	return false, false, nil
+}
+
+// gap notes in the log that events of user, "" being anybody, may be missing up
+// to a time.
+func (c *comparison) gap(ctx context.Context, user string, to time.Time) error {
+	c.gaps++
+	g := stream.Gap{From: hlc.New(timeOf(c.from).UnixMilli(), 0), To: hlc.New(to.UnixMilli(), 0), User: user}
+	c.t.b.gapFound(ctx, c.t.shard.writer.Shard(), g, c.why)
+	return c.t.shard.writer.Gap(ctx, g)
+}
+
+// merge puts what history has and the log does not, and what is held back, into
+// the log, in order of their timetokens. It releases the user, whom the caller
+// has claimed, in any case.
+func (c *comparison) merge(ctx context.Context, user string, found []message, kept []stream.Kept, held []heldItem) error {
+	t := c.t
+	there := make(map[string]struct{}, len(kept)+len(held))
+	for _, k := range kept {
+		there[k.ID] = struct{}{}
+	}
+	var items []item
+	for i := range held {
+		if _, stored := there[held[i].id]; !stored {
+			items = append(items, held[i].item)
+		}
+	}
+	for i := range held {
+		there[held[i].id] = struct{}{}
+	}
+	spans := spans{tracer: t.b.cfg.Tracer, trust: t.b.cfg.TrustRemoteTrace}
+	var dead []stream.DeadLetter
+	fresh := 0
+	for i := range found {
+		it := t.b.intake(ctx, &found[i], &spans)
+		if _, stored := there[it.id]; stored || it.outcome == isHeartbeat && it.dead == nil {
+			continue
+		}
+		there[it.id] = struct{}{}
+		if it.dead != nil {
+			if _, buried := c.dead[it.dead.ID]; !buried {
+				dead = append(dead, *it.dead)
+			}
+			continue
+		}
+		if it.outcome == isAnnouncement && time.Since(timeOf(it.timetoken)) > announcementAge {
+			continue
+		}
+		it.ev.Once = true
+		items = append(items, it)
+		fresh++
+	}
+	slices.SortStableFunc(items, func(a, b item) int { return compareTimetokens(a.timetoken, b.timetoken) })
+	err := t.bury(ctx, dead)
+	for i := range items {
+		if err == nil {
+			err = t.put(ctx, &items[i])
+		}
+	}
+	spans.end(err)
+	if err != nil {
+		t.release(user)
+		return err
+	}
+	c.stored += fresh
+	t.b.inst.filled(ctx, fresh, c.why)
+	t.taken(user, len(held))
+	return t.drain(ctx, user)
+}
+
+// end ends j, and begins it anew if that was asked for meanwhile.
+func (c *comparison) end(ctx context.Context, j *job) error {
+	t := c.t
+	if err := t.shard.writer.Flush(ctx); err != nil {
+		return err
+	}
+	if c.anchors.missing > 0 && c.anchors.found == 0 && c.gaps > 0 {
+		// Nobody's history reaches back: that of users without a sign will not either.
+		if err := c.gap(ctx, "", time.Now()); err != nil {
+			return err
+		}
+	}
+	level := t.b.cfg.Logger.Info
+	if c.why == whyReconcile && c.stored == 0 {
+		level = t.b.cfg.Logger.Debug
+	}
+	level("history compared with the log", "shard", t.shard.writer.Shard(), "lane", t.lane, "why", c.why, "missing", c.stored, "gaps", c.gaps)
+	t.mu.Lock()
+	t.job = nil
+	if j.Again != "" {
+		t.job = &job{From: j.Again, Why: j.Why, hold: j.hold, ahead: make(map[string]struct{})}
+	}
+	t.mu.Unlock()
+	kick(t.drainSoon)
+	kick(t.saveSoon)
+	return nil
+}
+
+// ask repeats a question about history until it is answered, at the rate that
+// all of them share.
+func (b *Bridge) ask(ctx context.Context, what string, call func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, historyPatience)
+	defer cancel()
+	return b.calls.retrying(ctx, what, b.historyRate, call)
+}
+
+// refused says that history cannot be had: no waiting helps.
+func refused(err error) bool {
+	var call *callError
+	return errors.As(err, &call) && !call.temporary()
+}

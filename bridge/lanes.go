@@ -1,0 +1,307 @@
+package bridge
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"reprise/stream"
+)
+
+const (
+	// laneGroups is how many channel groups one PubNub client may have.
+	laneGroups = 10
+	// groupUsers is how many users fit into a group: of its 2,000 channels each
+	// takes three, and a few are left for channels that are nobody's.
+	groupUsers = 660
+	// joinUsers is how many users are put into groups at a time: PubNub takes some
+	// 600 names in one request.
+	joinUsers = 200
+	// registrationsMost bounds the registrations that wait for the lanes.
+	registrationsMost = 10_000
+)
+
+// lanes are a shard's users, spread over PubNub clients: a place of a user, as
+// kept with the registration, is the number of a channel group, ten groups are
+// a lane, and a lane is one client with a cursor of its own. All append through
+// the shard's one writer. They belong to carryLanes.
+type lanes struct {
+	sh    *shard
+	ctx   context.Context // of everything that is started
+	parts sync.WaitGroup
+	sizes []int // users by group
+	lanes map[int]*lane
+}
+
+// lane is one client of PubNub, and the users in its groups.
+type lane struct {
+	n     int
+	track *track // nil before start has returned
+
+	mu    sync.Mutex
+	users []string // in no order
+}
+
+func (sh *shard) groupName(place int) string {
+	return "reprise-" + strconv.Itoa(sh.writer.Shard()) + "-" + strconv.Itoa(place)
+}
+
+// carryLanes carries the shard's users over lanes until ctx ends: those who are
+// registered, and those who come.
+func (sh *shard) carryLanes(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	l := &lanes{sh: sh, ctx: ctx, lanes: make(map[int]*lane)}
+	defer l.parts.Wait()
+	defer cancel()
+	coming := make(chan stream.Registration, registrationsMost)
+	current := make(chan struct{})
+	followed := make(chan error, 1)
+	l.parts.Go(func() {
+		followed <- sh.b.cfg.Log.FollowRegistrations(ctx, sh.writer.Shard(), func(r stream.Registration) {
+			select {
+			case coming <- r:
+			case <-ctx.Done():
+			}
+		}, func() { close(current) })
+	})
+	if sh.writer.Shard() == 0 {
+		if err := l.everybodys(); err != nil {
+			return err
+		}
+	}
+	known := make(map[string]int) // places by user
+	var fresh []stream.Registration
+	take := func(r stream.Registration) {
+		at, seen := known[r.User]
+		switch {
+		case seen && at == r.Lane:
+		case r.Lane != stream.NoLane:
+			if !seen || at == stream.NoLane {
+				l.count(r.Lane)
+			}
+			known[r.User] = r.Lane
+			l.lane(r.Lane / laneGroups).add(r.User)
+		case !seen:
+			known[r.User] = stream.NoLane
+			fresh = append(fresh, r)
+		}
+	}
+	for there := false; ; {
+		select {
+		case r := <-coming:
+			take(r)
+		case <-current:
+			there, current = true, nil
+		case err := <-followed:
+			return err
+		case <-ctx.Done():
+			return nil
+		}
+		for more := true; more; {
+			select {
+			case r := <-coming:
+				take(r)
+			default:
+				more = false
+			}
+		}
+		if !there {
+			continue
+		}
+		for _, lane := range l.lanes {
+			l.start(lane)
+		}
+		for len(fresh) > 0 && len(coming) == 0 {
+			n := min(len(fresh), joinUsers)
+			placed, err := l.join(fresh[:n])
+			if err != nil {
+				return err
+			}
+			for user, place := range placed {
+				known[user] = place
+			}
+			fresh = slices.Clone(fresh[n:])
+		}
+	}
+}
+
+// count notes one user more in a group.
+func (l *lanes) count(place int) {
+	for len(l.sizes) <= place {
+		l.sizes = append(l.sizes, 0)
+	}
+	l.sizes[place]++
+}
+
+// place is a group with room for one more user.
+func (l *lanes) place() int {
+	for i := max(0, len(l.sizes)-1); ; i++ {
+		if i == len(l.sizes) || l.sizes[i] < groupUsers {
+			return i
+		}
+	}
+}
+
+// lane is the n-th lane, made if need be; it is not started.
+func (l *lanes) lane(n int) *lane {
+	if l.lanes[n] == nil {
+		l.lanes[n] = &lane{n: n}
+		l.sh.b.lanes.Add(1)
+		context.AfterFunc(l.ctx, func() { l.sh.b.lanes.Add(-1) })
+	}
+	return l.lanes[n]
+}
+
+func (ln *lane) add(user string) {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	ln.users = append(ln.users, user)
+}
+
+func (ln *lane) sorted(context.Context) ([]string, error) {
+	ln.mu.Lock()
+	all := slices.Clone(ln.users)
+	ln.mu.Unlock()
+	slices.Sort(all)
+	return slices.Compact(all), nil
+}
+
+// start polls for a lane, unless that is done already.
+func (l *lanes) start(ln *lane) {
+	if ln.track != nil {
+		return
+	}
+	for fails := 0; ; fails++ {
+		t, err := l.track(ln)
+		if err == nil {
+			ln.track = t
+			break
+		}
+		l.sh.b.cfg.Logger.Warn("a lane cannot be begun yet", "shard", l.sh.writer.Shard(), "lane", ln.n, "err", err)
+		if !pause(l.ctx, fails) {
+			return
+		}
+	}
+	var groups []string
+	for i := range laneGroups {
+		groups = append(groups, l.sh.groupName(ln.n*laneGroups+i))
+	}
+	t := ln.track
+	t.checkAge()
+	f := l.sh.b.newSource(nil, groups, t.cursor())
+	l.parts.Go(func() {
+		run, cancel := context.WithCancel(context.WithoutCancel(l.ctx))
+		var running sync.WaitGroup
+		running.Go(func() { f.run(run) })
+		t.carry(l.ctx, f)
+		cancel()
+		running.Wait()
+	})
+}
+
+// track is the track of a lane, as it was left.
+func (l *lanes) track(ln *lane) (*track, error) {
+	name := strconv.Itoa(ln.n)
+	mark, err := l.sh.writer.Bookmark(l.ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return l.sh.b.newTrack(l.sh, name, mark, ln.sorted)
+}
+
+// everybodys puts the channels that are nobody's into the first group.
+func (l *lanes) everybodys() error {
+	if err := l.toGroup(0, l.sh.b.cfg.Channels); err != nil {
+		return err
+	}
+	l.lane(0)
+	return nil
+}
+
+// join puts users into groups, and has their history read from when they were
+// registered on; then their registration tells their place. A crash before that
+// repeats it all, which does no harm.
+func (l *lanes) join(fresh []stream.Registration) (map[string]int, error) {
+	placed := make(map[string]int)
+	channels := make(map[int][]string)
+	for _, r := range fresh {
+		place := l.place()
+		l.count(place)
+		placed[r.User] = place
+		channels[place] = append(channels[place], l.sh.b.channelsOf(r.User)...)
+	}
+	for place, names := range channels {
+		if err := l.toGroup(place, names); err != nil {
+			return nil, err
+		}
+		l.start(l.lane(place / laneGroups))
+	}
+	for _, r := range fresh {
+		place := placed[r.User]
+		ln := l.lane(place / laneGroups)
+		ln.add(r.User)
+		if ln.track == nil {
+			return nil, l.ctx.Err()
+		}
+		ln.track.want(r.User, timetokenAt(r.At.Add(-fillMargin)), func(ctx context.Context) error {
+			return l.sh.b.cfg.Log.Assign(ctx, r, place)
+		})
+	}
+	return placed, nil
+}
+
+// toGroup adds channels to a group, however long that takes.
+func (l *lanes) toGroup(place int, channels []string) error {
+	b := l.sh.b
+	for fails := 0; ; fails++ {
+		err := b.ask(l.ctx, "join group", func(ctx context.Context) error { return b.calls.addToGroup(ctx, l.sh.groupName(place), channels) })
+		if err == nil {
+			return nil
+		}
+		if refused(err) {
+			b.cfg.Logger.Error("PubNub does not take channels into a group", "group", l.sh.groupName(place), "err", err)
+		}
+		if !pause(l.ctx, fails) {
+			return fmt.Errorf("bridge: lanes: %w", err)
+		}
+	}
+}
+
+// want has the history of one user compared, whose events are held back until
+// then; done is called when it is in the log.
+func (t *track) want(user, from string, done func(context.Context) error) {
+	t.mu.Lock()
+	t.wanted[user] = want{from, done}
+	t.mu.Unlock()
+	kick(t.fillSoon)
+}
+
+// announcementAge is how old an announcement may be that is still worth one:
+// the log forgets them after an hour.
+const announcementAge = 55 * time.Minute
+
+// takesAnnouncements tells whether t carries what is for everyone.
+func (t *track) takesAnnouncements() bool {
+	return t.shard.writer.Shard() == 0 && (t.lane == "" || t.lane == "0") && t.b.subscribesTo(broadcastChannel)
+}
+
+func (b *Bridge) subscribesTo(channel string) bool {
+	return slices.ContainsFunc(b.cfg.Channels, func(pattern string) bool { return covers(pattern, channel) })
+}
+
+// channelsOf are the channels on which events of user come.
+func (b *Bridge) channelsOf(user string) []string {
+	if user == everyone {
+		return []string{broadcastChannel}
+	}
+	var all []string
+	for _, last := range [...]string{".sync", ".devices", ".notifications"} {
+		if channel := "user." + user + last; b.cfg.Lanes || b.subscribesTo(channel) {
+			all = append(all, channel)
+		}
+	}
+	return all
+}

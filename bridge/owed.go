@@ -1,0 +1,164 @@
+package bridge
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"reprise/stream"
+)
+
+// Why history is asked. The words stand in metrics and log lines.
+const (
+	whyFlood     = "flood"     // PubNub's queue may have overflowed
+	whyOutage    = "outage"    // the cursor is older than PubNub's queue is sure to reach
+	whySpoilt    = "spoilt"    // good replies were bad for a while
+	whyLost      = "lost"      // the log lost its end, with a disk or to a backup
+	whyNew       = "new"       // the user was registered just now
+	whyReconcile = "reconcile" // from time to time
+)
+
+// job is one comparison of PubNub's history with the log: of every user, or
+// from where an interrupted one stopped. Guarded by the track's mu.
+type job struct {
+	From  string `json:"from"`            // timetoken after which history is compared
+	Why   string `json:"why"`             // what made it necessary
+	After string `json:"after,omitempty"` // users up to here are done
+	Again string `json:"again,omitempty"` // when done, begin once more from here
+	hold  bool   // what comes for users who are not done is held back
+
+	all   []string            // every user, in order; nil before the job has begun here
+	ahead map[string]struct{} // users that are done besides those of all up to After
+}
+
+func (j *job) done(user string) bool {
+	if _, ok := j.ahead[user]; ok {
+		return true
+	}
+	if user > j.After {
+		return false
+	}
+	_, ok := slices.BinarySearch(j.all, user) // else somebody who is new
+	return ok
+}
+
+// record is what is kept of a track beside its cursor, as a checkpoint's note.
+type record struct {
+	cursor cursor
+	note   json.RawMessage
+}
+
+// note is the note of a checkpoint.
+type note struct {
+	// High is the greatest timetoken that a page ended with, where that is beyond
+	// the cursor: messages up to there may be stored already.
+	High string `json:"high,omitempty"`
+	Job  *job   `json:"job,omitempty"`
+}
+
+// restore reads what was saved of the track.
+func (t *track) restore() error {
+	saved := t.mark.Saved()
+	if saved.Timetoken == "" {
+		return nil
+	}
+	timetoken, ok := canonical(saved.Timetoken)
+	if !ok {
+		return fmt.Errorf("bridge: checkpoint of shard %d: no timetoken", t.shard.writer.Shard())
+	}
+	var n note
+	if len(saved.Note) > 0 {
+		if err := json.Unmarshal(saved.Note, &n); err != nil {
+			return fmt.Errorf("bridge: checkpoint of shard %d: note: %w", t.shard.writer.Shard(), err)
+		}
+	}
+	t.at, t.high = cursor{timetoken, saved.Region}, timetoken
+	if olderTimetoken(t.high, n.High) {
+		t.high = n.High
+	}
+	if n.Job != nil {
+		n.Job.hold = n.Job.Why != whyReconcile
+		n.Job.ahead = make(map[string]struct{})
+		t.job = n.Job
+	}
+	return nil
+}
+
+// owe has the history after a timetoken compared with the log. With hold, what
+// comes for users who are not done is held back meanwhile.
+func (t *track) owe(from, why string, hold bool) {
+	t.mu.Lock()
+	switch {
+	case t.job == nil:
+		t.job = &job{From: from, Why: why, hold: hold, ahead: make(map[string]struct{})}
+	case t.job.Again == "" || olderTimetoken(from, t.job.Again):
+		t.job.Again = from
+	}
+	t.mu.Unlock()
+	if why != whyReconcile {
+		t.b.cfg.Logger.Info("comparing history with the log", "shard", t.shard.writer.Shard(), "lane", t.lane, "why", why, "since", timeOf(from))
+	}
+	kick(t.fillSoon)
+	kick(t.saveSoon)
+}
+
+// state is what has to be saved now. Called with mu held.
+func (t *track) state() (record, error) {
+	for len(t.pages) > 0 && t.pages[0].n == 0 && t.pages[0] != t.page {
+		t.pages = t.pages[1:]
+	}
+	at := t.at
+	for _, p := range t.pages {
+		if p.n > 0 {
+			at = p.prev
+			break
+		}
+	}
+	n := note{Job: t.job}
+	if olderTimetoken(at.timetoken, t.high) {
+		n.High = t.high
+	}
+	if n == (note{}) {
+		return record{cursor: at}, nil
+	}
+	text, err := json.Marshal(n)
+	return record{at, text}, err
+}
+
+// save saves the track's cursor and what it owes, if either has changed.
+func (t *track) save(ctx context.Context) error {
+	t.saving.Lock()
+	defer t.saving.Unlock()
+	t.mu.Lock()
+	now, err := t.state()
+	before := t.last
+	t.mu.Unlock()
+	if err != nil || now.cursor.isZero() || now.cursor == before.cursor && bytes.Equal(now.note, before.note) {
+		return err
+	}
+	if err := t.mark.Save(ctx, now.cursor.timetoken, now.cursor.region, now.note); err != nil {
+		return fmt.Errorf("bridge: save shard %d: %w", t.shard.writer.Shard(), err)
+	}
+	t.mu.Lock()
+	t.last = now
+	t.mu.Unlock()
+	t.shard.account(ctx)
+	return nil
+}
+
+// saver saves behind what is stored, until ctx ends.
+func (t *track) saver(ctx context.Context) {
+	for {
+		select {
+		case <-t.saveSoon:
+		case <-ctx.Done():
+			return
+		}
+		if err := t.save(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, stream.ErrDeposed) && !errors.Is(err, stream.ErrClosed) {
+			t.b.cfg.Logger.Warn("checkpoint not saved", "err", err)
+		}
+	}
+}

@@ -1,0 +1,404 @@
+package bridge
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"reprise/stream"
+)
+
+const (
+	// buryAtOnce bounds how many dead letters of one page are under way.
+	buryAtOnce = 16
+	// heldMost and heldBytes bound what a track holds back. When either is
+	// reached everything goes into the log as it came, and what history has
+	// besides goes behind it.
+	heldMost  = 10_000
+	heldBytes = 64 << 20
+)
+
+// track is the part of PubNub's feed that goes into one shard: all of the
+// shard's users where the subscription is a wildcard, or those of one lane. It
+// has a cursor of its own, which never passes what is not stored.
+//
+// What arrives goes straight into the log, or is held back while history is
+// being asked whether something before it is missing.
+type track struct {
+	// static after construction
+	b     *Bridge
+	shard *shard
+	lane  string // "" is none
+	mark  *stream.Bookmark
+	users func(ctx context.Context) ([]string, error) // whose events come here
+
+	// owned by who takes the page in hand
+	spans   spans
+	page    *heldPage
+	direct  bool // events were appended since open
+	dropped bool // there was no time left to store everything
+	repeat  bool // the page may hold what is stored already
+	dead    []stream.DeadLetter
+
+	// each sent to by anyone, never closed; room for one
+	saveSoon, drainSoon, fillSoon chan struct{}
+
+	saving sync.Mutex // held over a save
+
+	mu      sync.Mutex // guards what follows
+	at      cursor     // pages up to here were taken
+	high    string     // the greatest timetoken that a page ended with
+	flooded bool       // everything is held back
+	held    map[string]*heldUser
+	pages   []*heldPage // that have held items, oldest first
+	count   int         // items held
+	bytes   int
+	room    *sync.Cond // signalled when count or bytes go down, and when somebody is no longer busy
+	job     *job       // what history is asked for; nil is nothing
+	wanted  map[string]want
+	last    record // what was saved last
+}
+
+// heldUser is what is held back of one user, in order.
+type heldUser struct {
+	items []heldItem
+	busy  bool // somebody is putting it into the log
+}
+
+type heldItem struct {
+	item
+	page *heldPage
+}
+
+// heldPage is a page of which something is held back. The checkpoint stays
+// before it.
+type heldPage struct {
+	prev cursor
+	n    int
+}
+
+func (b *Bridge) newTrack(sh *shard, lane string, mark *stream.Bookmark, users func(context.Context) ([]string, error)) (*track, error) {
+	t := &track{
+		b: b, shard: sh, lane: lane, mark: mark, users: users,
+		spans:    spans{tracer: b.cfg.Tracer, trust: b.cfg.TrustRemoteTrace},
+		saveSoon: make(chan struct{}, 1), drainSoon: make(chan struct{}, 1), fillSoon: make(chan struct{}, 1),
+		held: make(map[string]*heldUser), wanted: make(map[string]want),
+	}
+	t.room = sync.NewCond(&t.mu)
+	return t, t.restore()
+}
+
+// kick has whoever reads ch look again.
+func kick(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// cursor is from where on messages are wanted; zero is from now on.
+func (t *track) cursor() cursor {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.at
+}
+
+// begin sets the first cursor of all, unless that is still unknown.
+func (t *track) begin(at cursor) {
+	t.mu.Lock()
+	t.at, t.high = at, at.timetoken
+	t.mu.Unlock()
+	if !at.isZero() {
+		kick(t.saveSoon)
+	}
+}
+
+// run saves, drains and fills until ctx ends.
+func (t *track) run(ctx context.Context) {
+	var all sync.WaitGroup
+	all.Go(func() { t.saver(ctx) })
+	all.Go(func() { t.drainer(ctx) })
+	all.Go(func() { t.filler(ctx) })
+	all.Wait()
+}
+
+// open begins a page.
+func (t *track) open(p *page) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.page, t.direct, t.dropped, t.dead = &heldPage{prev: p.prev}, false, false, nil
+	// PubNub has gone back, or this bridge has for another track's sake.
+	t.repeat = !p.prev.isZero() && olderTimetoken(p.prev.timetoken, t.high)
+}
+
+// add takes one message of the page. What goes wrong shows at close: a writer
+// that has ended takes nothing any more.
+func (t *track) add(ctx context.Context, m *message) {
+	it := t.b.intake(ctx, m, &t.spans)
+	it.repeated = it.repeated || t.repeat
+	switch {
+	case it.dead != nil:
+		t.dead = append(t.dead, *it.dead)
+	case it.outcome == isHeartbeat:
+		t.b.inst.heartbeat(ctx)
+		t.b.cfg.Log.Seen(it.user, it.device)
+	case t.hold(ctx, &it):
+	default:
+		_ = t.put(ctx, &it)
+		t.direct = true
+	}
+}
+
+// hold holds it back if its user is to wait, and reports whether it did. When
+// there is too much it waits until there is room: nothing is held back for
+// history any more then.
+func (t *track) hold(ctx context.Context, it *item) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.held[it.user] == nil && !t.holding(it.user) {
+		return false
+	}
+	for t.count >= heldMost || t.bytes >= heldBytes {
+		t.stopHolding()
+		if ctx.Err() != nil || t.shard.writer.Err() != nil {
+			t.dropped = true
+			return true
+		}
+		stop := context.AfterFunc(ctx, t.room.Broadcast)
+		t.room.Wait()
+		stop()
+	}
+	u := t.held[it.user]
+	if u == nil {
+		u = &heldUser{}
+		t.held[it.user] = u
+	}
+	if t.page.n == 0 && (len(t.pages) == 0 || t.pages[len(t.pages)-1] != t.page) {
+		t.pages = append(t.pages, t.page)
+	}
+	t.page.n++
+	u.items = append(u.items, heldItem{*it, t.page})
+	t.count++
+	t.bytes += it.size
+	return true
+}
+
+// holding says whether what comes for user has to wait. Called with mu held.
+func (t *track) holding(user string) bool {
+	if t.flooded {
+		return true
+	}
+	if _, wanted := t.wanted[user]; wanted {
+		return true
+	}
+	return t.job != nil && t.job.hold && !t.job.done(user)
+}
+
+// holdBack holds everything back, or ends that.
+func (t *track) holdBack(on bool) {
+	t.mu.Lock()
+	t.flooded = on
+	t.mu.Unlock()
+	kick(t.drainSoon)
+	kick(t.fillSoon)
+}
+
+// stopHolding lets everything go into the log as it came. Called with mu held.
+func (t *track) stopHolding() {
+	if t.flooded || t.job != nil && t.job.hold {
+		t.b.inst.overheld(context.Background())
+		t.b.cfg.Logger.Warn("too much is held back for history, going on without", "shard", t.shard.writer.Shard(), "held", t.count)
+	}
+	t.flooded = false
+	if t.job != nil {
+		t.job.hold = false
+	}
+	kick(t.drainSoon)
+}
+
+// drainer puts into the log what needs to wait no longer.
+func (t *track) drainer(ctx context.Context) {
+	defer context.AfterFunc(ctx, t.room.Broadcast)()
+	for {
+		select {
+		case <-t.drainSoon:
+		case <-ctx.Done():
+			return
+		}
+		for {
+			t.mu.Lock()
+			var user string
+			found := false
+			for name, u := range t.held {
+				if !u.busy && !t.holding(name) {
+					user, found, u.busy = name, true, true
+					break
+				}
+			}
+			t.mu.Unlock()
+			if !found {
+				break
+			}
+			if err := t.drain(ctx, user); err != nil {
+				break
+			}
+		}
+	}
+}
+
+// drain puts what is held back of user into the log, until nothing is. The
+// caller has marked the user busy. After an error the rest stays.
+func (t *track) drain(ctx context.Context, user string) error {
+	for {
+		t.mu.Lock()
+		u := t.held[user]
+		items := u.items
+		if len(items) == 0 {
+			delete(t.held, user)
+			t.room.Broadcast()
+			t.mu.Unlock()
+			return nil
+		}
+		t.mu.Unlock()
+		for i := range items {
+			if err := t.put(ctx, &items[i].item); err != nil {
+				t.release(user)
+				return err
+			}
+		}
+		t.taken(user, len(items))
+	}
+}
+
+// claim marks user as being put into the log by the caller, who releases the
+// user by drain or release.
+func (t *track) claim(ctx context.Context, user string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for t.held[user] != nil && t.held[user].busy {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		stop := context.AfterFunc(ctx, t.room.Broadcast)
+		t.room.Wait()
+		stop()
+	}
+	if t.held[user] == nil {
+		t.held[user] = &heldUser{}
+	}
+	t.held[user].busy = true
+	return nil
+}
+
+// release undoes claim.
+func (t *track) release(user string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if u := t.held[user]; len(u.items) > 0 {
+		u.busy = false
+	} else {
+		delete(t.held, user)
+	}
+	t.room.Broadcast()
+}
+
+// holds says whether something of user is held back.
+func (t *track) holds(user string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.held[user] != nil
+}
+
+// heldOf is what is held back of user, whom the caller has claimed.
+func (t *track) heldOf(user string) []heldItem {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.held[user].items
+}
+
+// taken takes off the n oldest items of user, whom the caller has claimed.
+func (t *track) taken(user string, n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.let(t.held[user], n)
+}
+
+// let takes u's n oldest items off: they are on their way into the log. Called
+// with mu held.
+func (t *track) let(u *heldUser, n int) {
+	for i := range u.items[:n] {
+		it := &u.items[i]
+		it.page.n--
+		t.count--
+		t.bytes -= it.size
+	}
+	u.items = append(u.items[:0:0], u.items[n:]...)
+	t.room.Broadcast()
+	kick(t.saveSoon)
+}
+
+// put hands one item to the log: it is stored when the writer's next flush is.
+func (t *track) put(ctx context.Context, it *item) error {
+	if it.outcome == isAnnouncement {
+		if err := t.b.cfg.Log.Announce(ctx, it.id, it.frame); err != nil {
+			return fmt.Errorf("bridge: announce: %w", err)
+		}
+		t.b.inst.announced(ctx)
+		return nil
+	}
+	if it.repeated {
+		_, err := t.shard.writer.AppendLate(ctx, it.user, timeOf(it.timetoken).Add(-lookBack), []stream.Event{it.ev})
+		return err
+	}
+	if err := t.shard.writer.Append(ctx, it.ev); err != nil {
+		return fmt.Errorf("bridge: append: %w", err)
+	}
+	return nil
+}
+
+// close ends a page: everything of it that is not held back is stored when it
+// returns nil.
+func (t *track) close(ctx context.Context, p *page) (err error) {
+	defer func() { t.spans.end(err) }()
+	if err := t.bury(ctx, t.dead); err != nil {
+		return err
+	}
+	if t.dropped {
+		return context.Canceled
+	}
+	if t.direct {
+		if err := t.shard.writer.Flush(ctx); err != nil {
+			return fmt.Errorf("bridge: store shard %d: %w", t.shard.writer.Shard(), err)
+		}
+	}
+	t.mu.Lock()
+	t.at = p.next
+	if olderTimetoken(t.high, p.next.timetoken) {
+		t.high = p.next.timetoken
+	}
+	t.mu.Unlock()
+	if p.prev.isZero() {
+		return t.save(ctx) // nobody may rely on a first cursor that is nowhere
+	}
+	kick(t.saveSoon)
+	return nil
+}
+
+// bury stores dead letters. Their order means nothing.
+func (t *track) bury(ctx context.Context, dead []stream.DeadLetter) error {
+	if len(dead) == 0 {
+		return nil
+	}
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(buryAtOnce)
+	for _, d := range dead {
+		group.Go(func() error { return t.b.cfg.Log.Bury(groupCtx, d) })
+	}
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("bridge: bury: %w", err)
+	}
+	t.b.inst.buried(ctx, dead)
+	return nil
+}
