@@ -66,8 +66,8 @@ func Omit(fields ...string) PublishOption {
 
 // Publish puts a message into the log without any of the checks of the publish
 // endpoint, and without a request in the journal, and returns its timetoken.
-// The payload is copied and goes out as it is; nil is null. It costs about a
-// microsecond.
+// The payload is copied and goes out as it is; nil is null. It costs one to
+// three microseconds, whoever subscribes.
 func (s *Server) Publish(channel string, payload []byte, options ...PublishOption) int64 {
 	d := draft{}
 	for _, o := range options {
@@ -103,7 +103,7 @@ func (s *Server) publish(channel string, d *draft) int64 {
 			}
 		}
 	}
-	m.ch = s.log.topic(channel, false)
+	m.ch = s.log.channel(channel)
 	s.log.append(m)
 	return m.timetoken
 }

@@ -22,9 +22,8 @@ type Server struct {
 	mu           sync.Mutex // guards all below; leaf, never held across I/O
 	clock        clock
 	log          messageLog
-	polls        map[*poll]struct{} // held subscribe requests
+	polls        int // held subscribe requests
 	pollsChanged signal
-	groups       map[string]*group
 	presence     presence
 	tokens       map[string]Token
 	chance       *rand.Rand
@@ -47,9 +46,9 @@ func New(cfg Config) (*Server, error) {
 			maxBytes:     cfg.MaxBytes,
 			channels:     make(map[string]*topic),
 			wildcards:    make(map[string]*topic),
+			groups:       make(map[string]*topic),
+			groupsOf:     make(map[string][]*topic),
 		},
-		polls:    make(map[*poll]struct{}),
-		groups:   make(map[string]*group),
 		presence: presence{channels: make(map[string]map[string]int64)},
 		tokens:   make(map[string]Token),
 		chance:   rand.New(rand.NewPCG(cfg.Seed, 2)),
@@ -174,7 +173,7 @@ type Stats struct {
 func (s *Server) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Stats{s.log.held, s.log.bytes, len(s.log.channels), len(s.polls)}
+	return Stats{s.log.held, s.log.bytes, len(s.log.channels), s.polls}
 }
 
 // WaitPolls returns when at least n subscribe requests are held, or with
@@ -182,7 +181,7 @@ func (s *Server) Stats() Stats {
 func (s *Server) WaitPolls(ctx context.Context, n int) error {
 	for {
 		s.mu.Lock()
-		reached, changed := len(s.polls) >= n, s.pollsChanged.wait()
+		reached, changed := s.polls >= n, s.pollsChanged.wait()
 		s.mu.Unlock()
 		if reached {
 			return nil
