@@ -45,6 +45,18 @@ type Config struct {
 	// Beyond it a channel's oldest are forgotten.
 	HistoryLimit int
 
+	// HistoryAge is how long history keeps a message that has no time to live of
+	// its own; 0 is for ever.
+	HistoryAge time.Duration
+
+	// HistoryDelay is how long after its arrival history and message counts show
+	// a message; 0 is at once.
+	HistoryDelay time.Duration
+
+	// NoHistory is a key without Message Persistence: nothing is stored, and
+	// history and message counts answer 403.
+	NoHistory bool
+
 	// MaxMessages and MaxBytes bound what is kept over all channels, live and
 	// stored; 0 is 200,000 (or QueueSize, if that is more) and 256 MiB. Beyond
 	// either the oldest messages of all are forgotten.
@@ -80,6 +92,8 @@ func (c Config) withDefaults() (Config, error) {
 		"PageSize":     int64(c.PageSize),
 		"Region":       int64(c.Region),
 		"HistoryLimit": int64(c.HistoryLimit),
+		"HistoryAge":   int64(c.HistoryAge),
+		"HistoryDelay": int64(c.HistoryDelay),
 		"MaxMessages":  int64(c.MaxMessages),
 		"MaxBytes":     c.MaxBytes,
 		"JournalSize":  int64(c.JournalSize),

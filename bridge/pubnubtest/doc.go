@@ -51,6 +51,19 @@
 // still in history, unless it was published without storing. A cursor older
 // than everything that is kept gets what is left.
 //
+// A group has a queue of its own, of what its channels got while they were in
+// it: a channel's messages from before it joined are not in it, and when it
+// leaves, those that wait there leave with it. Channels that nobody publishes
+// to cost their names only, so that groups may be as large as PubNub's.
+//
+// # History
+//
+// Stored messages are in history at once and until a bound of memory is
+// reached, unless [Config.HistoryDelay] lets it lag, as the real one does,
+// [Config.HistoryAge] or a [TTL] ends it, [Server.Forget] removes its
+// beginning, or [Config.NoHistory] leaves it out altogether. All this concerns
+// history and message counts only, not the live queue.
+//
 // # Faults
 //
 // [Server.Inject] makes chosen requests go wrong, on the wire: every status,

@@ -6,6 +6,7 @@ import "strings"
 type message struct {
 	cursor    int64
 	timetoken int64 // p.t
+	appears   int64 // from when on history shows it; 0 is at once
 	expires   int64 // when history forgets it; 0 is never
 	ch        *topic
 	payload   []byte

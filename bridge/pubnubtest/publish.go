@@ -2,6 +2,7 @@ package pubnubtest
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 	"time"
 )
@@ -37,7 +38,7 @@ func Sequence(n int) PublishOption { return func(d *draft) { d.sequence = n } }
 // NoStore keeps the message out of history.
 func NoStore() PublishOption { return func(d *draft) { d.unstored = true } }
 
-// TTL lets history forget the message after d; 0 is never.
+// TTL lets history forget the message after d; 0 is after Config.HistoryAge.
 func TTL(d time.Duration) PublishOption { return func(x *draft) { x.expires = int64(d / 100) } }
 
 // InRegion sets p.r, the region where the message was published; 0 is Config.Region.
@@ -89,9 +90,14 @@ func (s *Server) publish(channel string, d *draft) int64 {
 	if d.fire {
 		return m.timetoken
 	}
-	if m.expires != 0 {
-		m.expires += m.timetoken
+	now := s.clock.wall()
+	if s.cfg.HistoryDelay > 0 {
+		m.appears = now + int64(s.cfg.HistoryDelay/100)
 	}
+	if life := cmp.Or(m.expires, int64(s.cfg.HistoryAge/100)); life != 0 {
+		m.expires = now + life
+	}
+	m.unstored = m.unstored || s.cfg.NoHistory
 	m.timetoken -= int64(d.late / 100)
 	if m.region == 0 {
 		m.region = s.cfg.Region
