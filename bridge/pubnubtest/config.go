@@ -19,6 +19,11 @@ type Config struct {
 	// PollTimeout is how long a subscribe without messages is held; 0 is 280 s.
 	PollTimeout time.Duration
 
+	// RoundTrip is how far away the server is: half of it passes before a request
+	// is carried out, half before it is answered, whether well or with a fault.
+	// 0 is next door.
+	RoundTrip time.Duration
+
 	// QueueSize is the length of a subscriber's live queue, counted over all it
 	// is subscribed to; 0 is 100.
 	QueueSize int
@@ -87,6 +92,7 @@ type Config struct {
 func (c Config) withDefaults() (Config, error) {
 	for name, n := range map[string]int64{
 		"PollTimeout":  int64(c.PollTimeout),
+		"RoundTrip":    int64(c.RoundTrip),
 		"QueueSize":    int64(c.QueueSize),
 		"QueueAge":     int64(c.QueueAge),
 		"PageSize":     int64(c.PageSize),

@@ -70,7 +70,8 @@
 // delays, cut connections and bodies, answers that are not what the SDK
 // expects, batches sent twice. [Server.Stop] and [Server.Restart] take the
 // server away and bring it back on the same port with its state. [Extra] and
-// [Omit] put any envelope before the subscriber.
+// [Omit] put any envelope before the subscriber. [Config.RoundTrip] is no
+// fault: it is the distance to a server that is well.
 //
 // # Guarantees
 //

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"time"
 )
 
 // A Server is the emulator. It is made by [New] or [Start].
@@ -88,6 +89,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		panic(http.ErrAbortHandler) // the client is gone
 	}
+	s.travel(r.Context())
 	c := &call{method: r.Method, query: r.URL.Query(), body: body}
 	c.endpoint, c.parts = route(r.Method, r.URL.EscapedPath(), c.query)
 	req := Request{
@@ -103,15 +105,32 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.journal.add(req)
 
-	if c.injected.spoils(w, r, false) {
+	back := func() { s.travel(r.Context()) }
+	if c.injected.spoils(w, r, false, back) {
 		return
 	}
 	rep := s.answer(r.Context(), c, len(r.RequestURI))
 	if rep == nil {
 		panic(http.ErrAbortHandler) // no answer; returning would send an empty one
 	}
-	if !c.injected.spoils(w, r, true) {
+	if !c.injected.spoils(w, r, true, back) {
+		back()
 		c.injected.write(w, r, rep)
+	}
+}
+
+// travel lets the time pass that a request or an answer is on its way. It cuts
+// the connection if ctx ends before.
+func (s *Server) travel(ctx context.Context) {
+	if s.cfg.RoundTrip == 0 {
+		return
+	}
+	arrival := time.NewTimer(s.cfg.RoundTrip / 2)
+	defer arrival.Stop()
+	select {
+	case <-arrival.C:
+	case <-ctx.Done():
+		panic(http.ErrAbortHandler)
 	}
 }
 
