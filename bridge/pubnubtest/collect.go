@@ -59,25 +59,31 @@ type span struct {
 // collect returns the page that follows a cursor: of all that matches sub and
 // lies in its live queue of the given length, the first PageSize messages above
 // the cursor. What it costs depends on the names in sub and on the page, not on
-// the channels that a wildcard or a group stands for. The caller holds mu.
-func (s *Server) collect(sub subscription, cursor int64, queueSize int) []entry {
-	cursor = max(cursor, s.clock.wall()-int64(s.cfg.QueueAge/100))
+// the channels that a wildcard or a group stands for. It also reports whether
+// messages above the cursor are skipped, because they are in the queue no more.
+// The caller holds mu.
+func (s *Server) collect(sub subscription, cursor int64, queueSize int) (page []entry, skipped bool) {
+	oldest := s.clock.wall() - int64(s.cfg.QueueAge/100)
 	var spans []span
 	total := 0
 	s.log.each(sub, func(t *topic) {
-		if items := t.live.after(cursor); len(items) > 0 {
+		items := t.live.after(cursor)
+		n := len(items)
+		items = above(items, oldest)
+		skipped = skipped || t.gone > cursor || len(items) < n
+		if len(items) > 0 {
 			spans = append(spans, span{items, t})
 			total += len(items)
 		}
 	})
 	if total == 0 {
-		return nil
+		return nil, skipped
 	}
 	surplus := 0
 	if total > queueSize {
-		surplus = keepNewest(spans, queueSize)
+		surplus, skipped = keepNewest(spans, queueSize), true
 	}
-	return s.merge(spans, surplus)
+	return s.merge(spans, surplus), skipped
 }
 
 // keepNewest cuts the oldest copies off, all but the newest size of the spans

@@ -47,9 +47,10 @@
 //
 // A subscriber sees, of everything that its names, wildcards and groups match
 // together, the newest [Config.QueueSize] messages that are not older than
-// [Config.QueueAge]. What lies before that is skipped without an error; it is
-// still in history, unless it was published without storing. A cursor older
-// than everything that is kept gets what is left.
+// [Config.QueueAge]. What lies before that is skipped without an error, though
+// not without a trace in [Stats]; it is still in history, unless it was
+// published without storing. A cursor older than everything that is kept gets
+// what is left.
 //
 // A group has a queue of its own, of what its channels got while they were in
 // it: a channel's messages from before it joined are not in it, and when it

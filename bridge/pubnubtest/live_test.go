@@ -83,7 +83,9 @@ func TestQueueDropsTheOldest(t *testing.T) {
 			odd = append(odd, p)
 		}
 	}
+	same(t, "Stats().Overflows", s.Stats().Overflows, 2) // the first poll of each
 	same(t, "poll(a.y)", read("a.y"), odd)
+	same(t, "Stats().Overflows", s.Stats().Overflows, 3)
 	same(t, "history(a.y)", len(history(t, s, "a.y", "")), 15)
 }
 
@@ -96,7 +98,9 @@ func TestQueueAge(t *testing.T) {
 	s.Publish("a", []byte("2"))
 	same(t, "poll(a) after 15 min", poll(t, s, "a", "", "1").payloads(), []string{"1", "2"})
 	clock.Advance(15 * time.Minute)
+	same(t, "Stats().Overflows", s.Stats().Overflows, 0)
 	same(t, "poll(a) after 30 min", poll(t, s, "a", "", "1").payloads(), []string{"2"})
+	same(t, "Stats().Overflows", s.Stats().Overflows, 1)
 	same(t, "history(a)", len(history(t, s, "a", "")), 2)
 }
 
@@ -197,6 +201,7 @@ func TestQueueIsOneForAllGroups(t *testing.T) {
 	first := poll(t, s, ",", "g,h", "1")
 	got := append(first.payloads(), poll(t, s, ",", "g,h", first.T.T).payloads()...)
 	same(t, "poll(g,h)", got, numbers(20, 30))
+	same(t, "Stats().Overflows", s.Stats().Overflows, 1)
 }
 
 // TestGroupsAtScale is what a bridge of many lanes does: each lane polls ten
@@ -243,6 +248,7 @@ func TestGroupsAtScale(t *testing.T) {
 			same(t, "channel of message "+payload, channel, all[i%lanes*groups*members+i*7919%(groups*members)])
 		}
 	}
+	same(t, "Stats().Overflows", s.Stats().Overflows, 0)
 }
 
 func TestOneCopyAndOrder(t *testing.T) {

@@ -39,6 +39,7 @@ type topic struct {
 	quoted  string              // name as a JSON string
 	home    map[string]*topic   // where it is by its name
 	live    queue               // newest QueueSize messages, by cursor
+	gone    int64               // cursor of the newest one that has had to leave live
 	stored  queue               // history of a channel, by timetoken
 	waiting map[*poll]struct{}  // held polls to wake
 	up      []*topic            // wildcards that match this channel
@@ -173,7 +174,7 @@ func (l *messageLog) offer(t *topic, m *message) {
 	m.refs++
 	t.live.push(m)
 	if t.live.len() > l.queueSize {
-		l.unref(t.live.pop())
+		l.drop(t)
 	}
 	for p := range t.waiting {
 		p.nudge()
@@ -212,7 +213,14 @@ func (l *messageLog) evict() {
 // one order, so it is the first of every queue that has it.
 func (l *messageLog) retract(t *topic, m *message) {
 	if t.live.len() > 0 && t.live.all()[0] == m {
-		t.live.pop()
-		l.unref(m)
+		l.drop(t)
 	}
+}
+
+// drop takes the first message out of a live queue, before all subscribers can
+// have got it.
+func (l *messageLog) drop(t *topic) {
+	m := t.live.pop()
+	t.gone = m.cursor
+	l.unref(m)
 }

@@ -18,6 +18,7 @@ type plainLog struct {
 
 	all     []*message
 	groups  map[string][]*message      // each group's live queue
+	gone    map[string]int64           // the newest cursor that overflow has taken from it
 	members map[string]map[string]bool // channels of each group
 }
 
@@ -26,7 +27,10 @@ func (l *plainLog) publish(m *message) {
 	for g, members := range l.members {
 		if members[m.ch.name] {
 			queue := append(l.groups[g], m)
-			l.groups[g] = queue[max(0, len(queue)-l.queueSize):]
+			if len(queue) > l.queueSize {
+				l.gone[g], queue = queue[0].cursor, queue[1:]
+			}
+			l.groups[g] = queue
 		}
 	}
 }
@@ -45,7 +49,7 @@ func (l *plainLog) register(g string, add, remove []string) {
 }
 
 // collect returns the copies that a subscriber gets, slowly.
-func (l *plainLog) collect(sub subscription, cursor int64) (found []entry) {
+func (l *plainLog) collect(sub subscription, cursor int64) (found []entry, skipped bool) {
 	for _, m := range l.all {
 		if m.cursor <= cursor {
 			continue
@@ -67,6 +71,10 @@ func (l *plainLog) collect(sub subscription, cursor int64) (found []entry) {
 			}
 		}
 	}
+	for _, g := range sub.groups {
+		skipped = skipped || l.gone[g] > cursor
+	}
+	skipped = skipped || len(found) > l.queueSize
 	found = found[max(0, len(found)-l.queueSize):]
 	if l.oneCopy {
 		found = slices.CompactFunc(found, func(a, b entry) bool { return a.message == b.message })
@@ -81,11 +89,14 @@ func (l *plainLog) collect(sub subscription, cursor int64) (found []entry) {
 		}
 		found = found[:n]
 	}
-	return found
+	return found, skipped
 }
 
-func describe(page []entry) string {
+func describe(page []entry, skipped bool) string {
 	var b strings.Builder
+	if skipped {
+		b.WriteString("… ")
+	}
 	for _, e := range page {
 		fmt.Fprintf(&b, "%d:%s ", e.cursor, e.match.name)
 	}
@@ -110,7 +121,7 @@ func TestCollectAgreesWithThePlainLog(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := plainLog{queueSize: s.cfg.QueueSize, pageSize: s.cfg.PageSize, oneCopy: s.cfg.OneCopy,
-			groups: make(map[string][]*message), members: make(map[string]map[string]bool)}
+			groups: make(map[string][]*message), gone: make(map[string]int64), members: make(map[string]map[string]bool)}
 		channels := []string{"u", "u.a", "u.a.x", "u.a.y", "u.b.x", "u.a.x.z", "v.a"}
 		some := func(of []string, oneIn int) (picked []string) {
 			for _, name := range of {

@@ -25,6 +25,7 @@ type Server struct {
 	log          messageLog
 	polls        int // held subscribe requests
 	pollsChanged signal
+	overflows    int // subscribe replies that skipped messages
 	presence     presence
 	tokens       map[string]Token
 	chance       *rand.Rand
@@ -180,19 +181,25 @@ func (s *Server) timeCall() *reply {
 	return ok(fmtAppend(`[%d]`, s.clock.wall()))
 }
 
-// Stats counts what the server holds.
+// Stats counts what the server holds and what it has not delivered.
 type Stats struct {
 	Messages int   // messages kept, live or stored
 	Bytes    int64 // their size, as counted against Config.MaxBytes
 	Channels int   // channels with messages or waiting subscribers
 	Polls    int   // held subscribe requests
+
+	// Overflows counts the subscribe replies that skipped messages without a
+	// word: above the cursor of the request, and not in the live queue any more
+	// for their number or their age. A request that is repeated counts again.
+	// Names that the bounds of memory have left without any message do not count.
+	Overflows int
 }
 
 // Stats returns what the server holds now.
 func (s *Server) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Stats{s.log.held, s.log.bytes, len(s.log.channels), s.polls}
+	return Stats{s.log.held, s.log.bytes, len(s.log.channels), s.polls, s.overflows}
 }
 
 // WaitPolls returns when at least n subscribe requests are held, or with

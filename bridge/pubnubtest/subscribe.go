@@ -67,9 +67,12 @@ func (s *Server) await(ctx context.Context, c *call, sub subscription, cursor in
 	}
 	timeout := time.NewTimer(s.cfg.PollTimeout)
 	defer timeout.Stop()
-	for expired := false; ; {
-		p.entries = s.collect(sub, cursor, queueSize)
+	for expired, skipped := false, false; ; {
+		p.entries, skipped = s.collect(sub, cursor, queueSize)
 		if len(p.entries) > 0 || expired {
+			if skipped {
+				s.overflows++
+			}
 			break
 		}
 		if s.polls >= maxPolls {
