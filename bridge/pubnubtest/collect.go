@@ -1,7 +1,6 @@
 package pubnubtest
 
 import (
-	"cmp"
 	"slices"
 	"strings"
 )
@@ -55,78 +54,93 @@ func validWildcard(name string) bool {
 type span struct {
 	items []*message
 	match *topic
-	label string
 }
 
 // collect returns the page that follows a cursor: of all that matches sub and
-// lies in its live queue of the given length, the first PageSize messages above the
-// cursor. The caller holds mu.
-func (s *Server) collect(sub subscription, cursor int64, queueSize int) []entry {
-	cursor = max(cursor, s.clock.wall()-int64(s.cfg.QueueAge/100))
+// lies in its live queue of the given length, the first PageSize messages above
+// the cursor. What it costs depends on the names in sub and on the page, not on
+// the channels that a wildcard or a group stands for. It also reports whether
+// messages above the cursor are skipped, because they are in the queue no more.
+// The caller holds mu.
+func (s *Server) collect(sub subscription, cursor int64, queueSize int) (page []entry, skipped bool) {
+	oldest := s.clock.wall() - int64(s.cfg.QueueAge/100)
 	var spans []span
 	total := 0
-	add := func(t *topic, from int64, label string) {
-		if t == nil {
-			return
-		}
-		if items := t.live.after(from); len(items) > 0 {
-			spans = append(spans, span{items, t, label})
+	s.log.each(sub, func(t *topic) {
+		items := t.live.after(cursor)
+		n := len(items)
+		items = above(items, oldest)
+		skipped = skipped || t.gone > cursor || len(items) < n
+		if len(items) > 0 {
+			spans = append(spans, span{items, t})
 			total += len(items)
 		}
-	}
-	for _, name := range sub.channels {
-		add(s.log.channels[name], cursor, "")
-	}
-	for _, name := range sub.wildcards {
-		add(s.log.wildcards[name], cursor, "")
-	}
-	for _, name := range sub.groups {
-		if g := s.groups[name]; g != nil {
-			for channel, since := range g.channels {
-				add(s.log.channels[channel], max(cursor, since), g.quoted)
-			}
-		}
-	}
+	})
 	if total == 0 {
-		return nil
+		return nil, skipped
 	}
-	return s.merge(spans, total, queueSize)
+	surplus := 0
+	if total > queueSize {
+		surplus, skipped = keepNewest(spans, queueSize), true
+	}
+	return s.merge(spans, surplus), skipped
 }
 
-// merge puts spans into one order and cuts the page out. Of a message that is
-// in several spans all copies come in the same page.
-func (s *Server) merge(spans []span, total, queueSize int) []entry {
-	lost := max(0, total-queueSize)
-	if len(spans) == 1 {
-		spans[0].items = spans[0].items[lost:]
-		lost = 0
+// keepNewest cuts the oldest copies off, all but the newest size of the spans
+// together. Copies of one message are not parted here: of those that are left
+// the first surplus ones are to be skipped.
+func keepNewest(spans []span, size int) (surplus int) {
+	newer := func(cursor int64) (n int) {
+		for _, sp := range spans {
+			n += len(above(sp.items, cursor))
+		}
+		return n
 	}
-	var page []entry
+	least, most := spans[0].items[0].cursor-1, spans[0].items[0].cursor
 	for _, sp := range spans {
-		items := sp.items
-		if lost > 0 { // only the newest queueSize of each can be in the queue
-			items = items[max(0, len(items)-queueSize):]
-		} else { // one more than a page, to see whether a copy is cut off
-			items = items[:min(len(items), s.cfg.PageSize+1)]
+		least = min(least, sp.items[0].cursor-1)
+		most = max(most, sp.items[len(sp.items)-1].cursor)
+	}
+	for most-least > 1 { // at least size copies are above least, and fewer above most
+		if mid := least + (most-least)/2; newer(mid) >= size {
+			least = mid
+		} else {
+			most = mid
 		}
-		page = slices.Grow(page, len(items))
-		for _, m := range items {
-			page = append(page, entry{m, sp.match, sp.label})
+	}
+	surplus = newer(least) - size
+	for i := range spans {
+		spans[i].items = above(spans[i].items, least)
+	}
+	return surplus
+}
+
+// merge puts spans into one order, skips the first surplus copies and cuts the
+// page out. Of a message that is in several spans all copies come in the same
+// page.
+func (s *Server) merge(spans []span, surplus int) []entry {
+	var page []entry
+	for len(page) <= s.cfg.PageSize { // one more than a page, to see whether a copy is cut off
+		first := -1
+		for i, sp := range spans {
+			if len(sp.items) > 0 && (first < 0 || sp.items[0].cursor < spans[first].items[0].cursor) {
+				first = i
+			}
+		}
+		if first < 0 {
+			return page
+		}
+		m := spans[first].items[0]
+		spans[first].items = spans[first].items[1:]
+		switch {
+		case surplus > 0:
+			surplus--
+		case s.cfg.OneCopy && len(page) > 0 && page[len(page)-1].message == m:
+		default:
+			page = append(page, entry{m, spans[first].match})
 		}
 	}
-	if len(spans) > 1 {
-		slices.SortStableFunc(page, func(a, b entry) int { return cmp.Compare(a.cursor, b.cursor) })
-	}
-	if lost > 0 {
-		page = page[max(0, len(page)-queueSize):]
-	}
-	if s.cfg.OneCopy {
-		page = slices.CompactFunc(page, func(a, b entry) bool { return a.message == b.message })
-	}
-	n := min(len(page), s.cfg.PageSize)
-	if n == len(page) {
-		return page
-	}
+	n := s.cfg.PageSize
 	whole := n
 	for whole > 0 && page[whole-1].message == page[whole].message {
 		whole--
@@ -135,59 +149,4 @@ func (s *Server) merge(spans []span, total, queueSize int) []entry {
 		whole = n
 	}
 	return page[:whole]
-}
-
-// A poll is a held subscribe request. Its maker receives from wake.
-type poll struct {
-	sub  subscription
-	wake chan struct{} // capacity 1; sent to under Server.mu, never closed
-}
-
-// nudge wakes the poll unless it has been already.
-func (p *poll) nudge() {
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
-}
-
-// hold registers a poll with every topic it waits for. The caller holds mu,
-// and has found nothing for it under the same lock.
-func (s *Server) hold(p *poll) {
-	s.polls[p] = struct{}{}
-	s.pollsChanged.fire()
-	s.eachTopic(p.sub, func(t *topic) {
-		if t.waiting == nil {
-			t.waiting = make(map[*poll]struct{})
-		}
-		t.waiting[p] = struct{}{}
-	})
-}
-
-// unhold undoes hold, also for topics that have meanwhile left a group: those
-// keep the poll until it is found there, so a group's change unholds first.
-func (s *Server) unhold(p *poll) {
-	delete(s.polls, p)
-	s.pollsChanged.fire()
-	s.eachTopic(p.sub, func(t *topic) {
-		delete(t.waiting, p)
-		s.log.release(t)
-	})
-}
-
-// eachTopic calls f for every topic of a subscription.
-func (s *Server) eachTopic(sub subscription, f func(*topic)) {
-	for _, name := range sub.channels {
-		f(s.log.topic(name, false))
-	}
-	for _, name := range sub.wildcards {
-		f(s.log.topic(name, true))
-	}
-	for _, name := range sub.groups {
-		if g := s.groups[name]; g != nil {
-			for channel := range g.channels {
-				f(s.log.topic(channel, false))
-			}
-		}
-	}
 }

@@ -19,6 +19,11 @@ type Config struct {
 	// PollTimeout is how long a subscribe without messages is held; 0 is 280 s.
 	PollTimeout time.Duration
 
+	// RoundTrip is how far away the server is: half of it passes before a request
+	// is carried out, half before it is answered, whether well or with a fault.
+	// 0 is next door.
+	RoundTrip time.Duration
+
 	// QueueSize is the length of a subscriber's live queue, counted over all it
 	// is subscribed to; 0 is 100.
 	QueueSize int
@@ -44,6 +49,18 @@ type Config struct {
 	// HistoryLimit is how many stored messages a channel keeps; 0 is 10,000.
 	// Beyond it a channel's oldest are forgotten.
 	HistoryLimit int
+
+	// HistoryAge is how long history keeps a message that has no time to live of
+	// its own; 0 is for ever.
+	HistoryAge time.Duration
+
+	// HistoryDelay is how long after its arrival history and message counts show
+	// a message; 0 is at once.
+	HistoryDelay time.Duration
+
+	// NoHistory is a key without Message Persistence: nothing is stored, and
+	// history and message counts answer 403.
+	NoHistory bool
 
 	// MaxMessages and MaxBytes bound what is kept over all channels, live and
 	// stored; 0 is 200,000 (or QueueSize, if that is more) and 256 MiB. Beyond
@@ -75,11 +92,14 @@ type Config struct {
 func (c Config) withDefaults() (Config, error) {
 	for name, n := range map[string]int64{
 		"PollTimeout":  int64(c.PollTimeout),
+		"RoundTrip":    int64(c.RoundTrip),
 		"QueueSize":    int64(c.QueueSize),
 		"QueueAge":     int64(c.QueueAge),
 		"PageSize":     int64(c.PageSize),
 		"Region":       int64(c.Region),
 		"HistoryLimit": int64(c.HistoryLimit),
+		"HistoryAge":   int64(c.HistoryAge),
+		"HistoryDelay": int64(c.HistoryDelay),
 		"MaxMessages":  int64(c.MaxMessages),
 		"MaxBytes":     c.MaxBytes,
 		"JournalSize":  int64(c.JournalSize),

@@ -47,9 +47,23 @@
 //
 // A subscriber sees, of everything that its names, wildcards and groups match
 // together, the newest [Config.QueueSize] messages that are not older than
-// [Config.QueueAge]. What lies before that is skipped without an error; it is
-// still in history, unless it was published without storing. A cursor older
-// than everything that is kept gets what is left.
+// [Config.QueueAge]. What lies before that is skipped without an error, though
+// not without a trace in [Stats]; it is still in history, unless it was
+// published without storing. A cursor older than everything that is kept gets
+// what is left.
+//
+// A group has a queue of its own, of what its channels got while they were in
+// it: a channel's messages from before it joined are not in it, and when it
+// leaves, those that wait there leave with it. Channels that nobody publishes
+// to cost their names only, so that groups may be as large as PubNub's.
+//
+// # History
+//
+// Stored messages are in history at once and until a bound of memory is
+// reached, unless [Config.HistoryDelay] lets it lag, as the real one does,
+// [Config.HistoryAge] or a [TTL] ends it, [Server.Forget] removes its
+// beginning, or [Config.NoHistory] leaves it out altogether. All this concerns
+// history and message counts only, not the live queue.
 //
 // # Faults
 //
@@ -57,7 +71,8 @@
 // delays, cut connections and bodies, answers that are not what the SDK
 // expects, batches sent twice. [Server.Stop] and [Server.Restart] take the
 // server away and bring it back on the same port with its state. [Extra] and
-// [Omit] put any envelope before the subscriber.
+// [Omit] put any envelope before the subscriber. [Config.RoundTrip] is no
+// fault: it is the distance to a server that is well.
 //
 // # Guarantees
 //

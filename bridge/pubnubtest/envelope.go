@@ -25,7 +25,6 @@ type extraField struct{ name, raw string }
 type entry struct {
 	*message
 	match *topic // what of the subscription matched: b
-	label string // quoted name of the group, if that is what matched
 }
 
 // A page is the content of one subscribe reply.
@@ -108,11 +107,7 @@ func (e entry) appendTo(b []byte, subscribeKey string, bend Kind) []byte {
 		w.b = append(w.b, e.payload...)
 	}
 	if w.field("b", fieldB) {
-		if e.label != "" {
-			w.b = append(w.b, e.label...)
-		} else {
-			w.b = append(w.b, e.match.quoted...)
-		}
+		w.b = append(w.b, e.match.quoted...)
 	}
 	for _, x := range e.extra {
 		if x.raw != "" && !w.written(x.name) {

@@ -277,6 +277,7 @@ func TestFaultsOfOrderAndQueue(t *testing.T) {
 
 	s.Inject(pubnubtest.Fault{Kind: pubnubtest.Overflow, N: 3, Times: 1})
 	same(t, "poll() with overflow", poll(t, s, "a", "", "1").payloads(), numbers(17, 20))
+	same(t, "Stats().Overflows", s.Stats().Overflows, 1)
 	same(t, "poll() afterwards", poll(t, s, "a", "", "1").payloads(), numbers(0, 20))
 }
 

@@ -8,14 +8,45 @@ import (
 )
 
 const (
-	maxGroups        = 10_000 // a further one is refused with 400
+	maxGroups        = 10_000 // a further one is refused with 400; those that a poll waits for count
 	maxGroupChannels = 2000   // likewise a further channel of a group
 )
 
-// A group is a named set of channels. Guarded by Server.mu.
-type group struct {
-	quoted   string           // name as a JSON string
-	channels map[string]int64 // to the cursor at which the channel joined
+// join makes a channel a member of a group that it is no member of. The group
+// gets what is published from then on.
+func (l *messageLog) join(g *topic, channel string) {
+	if g.members == nil {
+		g.members = make(map[string]struct{})
+	}
+	g.members[channel] = struct{}{}
+	l.groupsOf[channel] = append(l.groupsOf[channel], g)
+}
+
+// leave ends the membership of channels, of those that are members. The group
+// loses what they have put into its live queue.
+func (l *messageLog) leave(g *topic, channels []string) {
+	left := make(map[string]bool, len(channels))
+	for _, channel := range channels {
+		if _, member := g.members[channel]; !member {
+			continue
+		}
+		delete(g.members, channel)
+		left[channel] = true
+		groups := slices.DeleteFunc(l.groupsOf[channel], func(x *topic) bool { return x == g })
+		if l.groupsOf[channel] = groups; len(groups) == 0 {
+			delete(l.groupsOf, channel)
+		}
+	}
+	if len(left) == 0 {
+		return
+	}
+	g.live.filter(func(m *message) bool {
+		if left[m.ch.name] {
+			l.unref(m)
+			return false
+		}
+		return true
+	})
 }
 
 // groupsCall answers the registration of channels in groups:
@@ -42,7 +73,7 @@ func (s *Server) groupsCall(c *call) *reply {
 	}
 	switch {
 	case len(c.parts) == 7:
-		s.changeGroup(name, func(g *group) { clear(g.channels) })
+		s.unregister(name)
 	case add != nil || remove != nil:
 		if r := s.register(name, add, remove); r != nil {
 			return r
@@ -53,65 +84,49 @@ func (s *Server) groupsCall(c *call) *reply {
 	return ok([]byte(`{"status":200,"message":"OK","service":"channel-registry","error":false}`))
 }
 
-// register adds channels to a group and removes others.
-func (s *Server) register(name string, add, remove []string) (refused *reply) {
-	s.changeGroup(name, func(g *group) {
-		for _, channel := range remove {
-			delete(g.channels, channel)
-		}
-		joined := s.clock.present()
-		for _, channel := range add {
-			if _, old := g.channels[channel]; old {
-				continue
-			}
-			if len(g.channels) >= maxGroupChannels || len(s.groups) > maxGroups {
-				refused = failure(http.StatusBadRequest, "Too many channels or groups")
-				return
-			}
-			g.channels[channel] = joined
-		}
-	})
-	return refused
-}
-
-// changeGroup applies a change to a group, which is made before and dropped
-// after if need be. Polls that wait for the group wait for its new channels
-// from then on; what was published to those earlier they do not get.
-func (s *Server) changeGroup(name string, change func(*group)) {
+// register removes channels from a group and adds others. A held poll that
+// names the group waits for the new ones from then on.
+func (s *Server) register(name string, add, remove []string) *reply {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	g := s.groups[name]
-	if g == nil {
-		g = &group{quoted: quote(name), channels: make(map[string]int64)}
-		s.groups[name] = g
-	}
-	var concerned []*poll
-	for p := range s.polls {
-		if slices.Contains(p.sub.groups, name) {
-			concerned = append(concerned, p)
+	g, _ := find(s.log.groups, name)
+	defer s.log.release(g)
+	s.log.leave(g, remove)
+	for _, channel := range add {
+		if _, old := g.members[channel]; old {
+			continue
 		}
+		if len(g.members) >= maxGroupChannels || len(s.log.groups) > maxGroups {
+			return failure(http.StatusBadRequest, "Too many channels or groups")
+		}
+		s.log.join(g, channel)
 	}
-	for _, p := range concerned {
-		s.unhold(p)
+	return nil
+}
+
+// unregister removes all channels from a group, which ends it.
+func (s *Server) unregister(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g := s.log.groups[name]; g != nil {
+		s.log.leave(g, slices.Collect(maps.Keys(g.members)))
+		s.log.release(g)
 	}
-	change(g)
-	if len(g.channels) == 0 {
-		delete(s.groups, name)
+}
+
+// membersOf returns the channels of a group in order. The caller holds mu.
+func (s *Server) membersOf(name string) []string {
+	if g := s.log.groups[name]; g != nil {
+		return slices.Sorted(maps.Keys(g.members))
 	}
-	for _, p := range concerned {
-		s.hold(p)
-	}
+	return nil
 }
 
 func (s *Server) listGroup(name string) *reply {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var channels []string
-	if g := s.groups[name]; g != nil {
-		channels = slices.Sorted(maps.Keys(g.channels))
-	}
 	b := []byte(`{"status":200,"payload":{"channels":`)
-	b = appendNames(b, channels)
+	b = appendNames(b, s.membersOf(name))
 	b = append(b, `,"group":`...)
 	b = appendQuoted(b, name)
 	return ok(append(b, `},"service":"channel-registry","error":false}`...))
@@ -120,8 +135,10 @@ func (s *Server) listGroup(name string) *reply {
 func (s *Server) listGroups() *reply {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	names := slices.Sorted(maps.Keys(s.log.groups))
+	names = slices.DeleteFunc(names, func(name string) bool { return len(s.log.groups[name].members) == 0 })
 	b := []byte(`{"status":200,"payload":{"groups":`)
-	b = appendNames(b, slices.Sorted(maps.Keys(s.groups)))
+	b = appendNames(b, names)
 	return ok(append(b, `},"service":"channel-registry","error":false}`...))
 }
 

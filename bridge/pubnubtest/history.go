@@ -20,6 +20,9 @@ func (s *Server) historyCall(c *call) *reply {
 	if r := s.wrongKey(c.parts[3]); r != nil {
 		return r
 	}
+	if s.cfg.NoHistory {
+		return noHistory()
+	}
 	channels := names(c.parts[5])
 	withActions := c.parts[1] == "history-with-actions"
 	limit := pageOne
@@ -77,6 +80,36 @@ func (s *Server) historyCall(c *call) *reply {
 	return ok(append(b, `}}`...))
 }
 
+// noHistory is what PubNub says without Message Persistence, which it calls by
+// its old name here (recorded in the tests of its Swift SDK).
+func noHistory() *reply {
+	return ok([]byte(`{"status":403,"error":true,"error_message":"Use of the history API requires the Storage & Playback ` +
+		`which is not enabled for this subscribe key. Login to your PubNub Dashboard Account and enable Storage & Playback. ` +
+		`Contact support@pubnub.com if you require further assistance.","channels":{}}`)).with(http.StatusForbidden)
+}
+
+// inHistory reports whether history shows the message at a time.
+func (m *message) inHistory(now int64) bool {
+	return m.appears <= now && (m.expires == 0 || m.expires > now)
+}
+
+// Forget makes history forget what it has of a channel before a timetoken, and
+// returns how much that was, shown or not. The live queue keeps it.
+func (s *Server) Forget(channel string, before int64) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.log.channels[channel]
+	if t == nil {
+		return 0
+	}
+	n := t.stored.search(before)
+	for range n {
+		s.log.unref(t.stored.pop())
+	}
+	s.log.release(t)
+	return n
+}
+
 // number returns a whole number from the query, or other if there is none.
 func number(c *call, name string, other int64) (int64, error) {
 	v := c.query.Get(name)
@@ -98,8 +131,8 @@ func (s *Server) history(channel string, start, end int64, most int) []*message 
 	first := t.stored.search(end)
 	var found []*message // newest first
 	for i := last; i >= first && len(found) < most; i-- {
-		if m := all[i]; m.expires == 0 || m.expires > now {
-			found = append(found, m)
+		if all[i].inHistory(now) {
+			found = append(found, all[i])
 		}
 	}
 	slices.Reverse(found)
@@ -149,6 +182,9 @@ func (s *Server) countsCall(c *call) *reply {
 	if r := s.wrongKey(c.parts[3]); r != nil {
 		return r
 	}
+	if s.cfg.NoHistory {
+		return noHistory()
+	}
 	channels := names(c.parts[5])
 	one, each := c.query.Get("timetoken"), list(c.query.Get("channelsTimetoken"))
 	switch {
@@ -181,7 +217,7 @@ func (s *Server) countsCall(c *call) *reply {
 		n := 0
 		if t := s.log.channels[name]; t != nil {
 			for _, m := range t.stored.since(from[i]) {
-				if m.expires == 0 || m.expires > now {
+				if m.inHistory(now) {
 					n++
 				}
 			}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,7 +83,9 @@ func TestQueueDropsTheOldest(t *testing.T) {
 			odd = append(odd, p)
 		}
 	}
+	same(t, "Stats().Overflows", s.Stats().Overflows, 2) // the first poll of each
 	same(t, "poll(a.y)", read("a.y"), odd)
+	same(t, "Stats().Overflows", s.Stats().Overflows, 3)
 	same(t, "history(a.y)", len(history(t, s, "a.y", "")), 15)
 }
 
@@ -95,7 +98,9 @@ func TestQueueAge(t *testing.T) {
 	s.Publish("a", []byte("2"))
 	same(t, "poll(a) after 15 min", poll(t, s, "a", "", "1").payloads(), []string{"1", "2"})
 	clock.Advance(15 * time.Minute)
+	same(t, "Stats().Overflows", s.Stats().Overflows, 0)
 	same(t, "poll(a) after 30 min", poll(t, s, "a", "", "1").payloads(), []string{"2"})
+	same(t, "Stats().Overflows", s.Stats().Overflows, 1)
 	same(t, "history(a)", len(history(t, s, "a", "")), 2)
 }
 
@@ -127,8 +132,19 @@ func TestGroupChangesUnderAHeldPoll(t *testing.T) {
 	register := func(query string) {
 		get(t, s, "/v1/channel-registration/sub-key/demo/channel-group/g?"+query)
 	}
+	get(t, s, "/v1/channel-registration/sub-key/demo/channel-group/other?add=x")
+	cursor := poll(t, s, ",", "other", "").T.T
+	late := make(chan []string, 1)
+	go func() { late <- poll(t, s, ",", "other,g", cursor).payloads() }()
+	if err := s.WaitPolls(within(t, patience), 1); err != nil {
+		t.Fatalf("WaitPolls(1) = %v, want nil", err)
+	}
+	same(t, "groups while one is waited for", strings.Contains(get(t, s, "/v1/channel-registration/sub-key/demo/channel-group"), `["other"]`), true)
 	register("add=a,b")
-	cursor := poll(t, s, ",", "g", "").T.T
+	s.Publish("a", []byte(`"the group is new"`))
+	same(t, "poll(other,g)", <-late, []string{`"the group is new"`})
+
+	cursor = poll(t, s, ",", "g", "").T.T
 	s.Publish("c", []byte(`"before it joined"`))
 	got := make(chan []string, 1)
 	go func() { got <- poll(t, s, ",", "g", cursor).payloads() }()
@@ -142,6 +158,97 @@ func TestGroupChangesUnderAHeldPoll(t *testing.T) {
 	same(t, "poll(g)", <-got, []string{`"after it joined"`})
 	register("remove=b")
 	same(t, "Stats().Channels", s.Stats().Channels, 2) // a and c have messages
+}
+
+func TestGroupsDeliverWhatTheirMembersGetAsMembers(t *testing.T) {
+	t.Parallel()
+	s := start(t, pubnubtest.Config{PollTimeout: time.Millisecond})
+	register := func(group, query string) {
+		get(t, s, "/v1/channel-registration/sub-key/demo/channel-group/"+group+"?"+query)
+	}
+	s.Publish("a", []byte(`"before it joined"`))
+	register("g", "add=a,b")
+	register("h", "add=b")
+	s.Publish("a", []byte(`1`))
+	s.Publish("b", []byte(`2`))
+	read := func() string {
+		var all []string
+		for _, m := range poll(t, s, ",", "g,h", "1").M {
+			all = append(all, string(m.D)+m.B)
+		}
+		return fmt.Sprint(all)
+	}
+	same(t, "poll(g,h)", read(), "[1g 2g 2h]")
+	register("g", "remove=b")
+	s.Publish("b", []byte(`3`))
+	same(t, "poll(g,h) after b left g", read(), "[1g 2h 3h]")
+	register("g", "add=b")
+	same(t, "poll(g,h) after b came back to g", read(), "[1g 2h 3h]")
+	s.Publish("b", []byte(`4`))
+	same(t, "poll(g,h) after one more", read(), "[1g 2h 3h 4g 4h]")
+	get(t, s, "/v1/channel-registration/sub-key/demo/channel-group/h/remove")
+	same(t, "poll(g,h) after h was removed", read(), "[1g 4g]")
+}
+
+func TestQueueIsOneForAllGroups(t *testing.T) {
+	t.Parallel()
+	s := start(t, pubnubtest.Config{QueueSize: 10, PageSize: 6, PollTimeout: time.Millisecond})
+	get(t, s, "/v1/channel-registration/sub-key/demo/channel-group/g?add=a,b")
+	get(t, s, "/v1/channel-registration/sub-key/demo/channel-group/h?add=c")
+	for i, p := range numbers(0, 30) {
+		s.Publish([]string{"a", "b", "c"}[i%3], []byte(p))
+	}
+	first := poll(t, s, ",", "g,h", "1")
+	got := append(first.payloads(), poll(t, s, ",", "g,h", first.T.T).payloads()...)
+	same(t, "poll(g,h)", got, numbers(20, 30))
+	same(t, "Stats().Overflows", s.Stats().Overflows, 1)
+}
+
+// TestGroupsAtScale is what a bridge of many lanes does: each lane polls ten
+// groups, and everybody publishes.
+func TestGroupsAtScale(t *testing.T) {
+	t.Parallel()
+	const lanes, groups, members, messages = 8, 10, 500, 8000
+	s := start(t, pubnubtest.Config{QueueSize: messages})
+	all := channelNames(lanes * groups * members)
+	var subscriptions [lanes]string
+	for g := range lanes * groups {
+		name := fmt.Sprintf("lane-%d-%d", g/groups, g%groups)
+		subscriptions[g/groups] += name + ","
+		for part := range slices.Chunk(all[g*members:(g+1)*members], 250) {
+			get(t, s, "/v1/channel-registration/sub-key/demo/channel-group/"+name+"?add="+strings.Join(part, ","))
+		}
+	}
+	same(t, "Stats().Channels before the first message", s.Stats().Channels, 0)
+	cursor := poll(t, s, ",", subscriptions[0], "").T.T
+	received := make(chan map[string]string, lanes)
+	for lane := range lanes {
+		go func() {
+			seen := make(map[string]string)
+			for at := cursor; len(seen) < messages/lanes; {
+				b := poll(t, s, ",", subscriptions[lane], at)
+				for _, m := range b.M {
+					seen[string(m.D)] = m.C
+				}
+				at = b.T.T
+			}
+			received <- seen
+		}()
+	}
+	if err := s.WaitPolls(within(t, patience), lanes); err != nil {
+		t.Fatalf("WaitPolls(%d) = %v, want nil", lanes, err)
+	}
+	for i := range messages { // one lane after the other, any member of it
+		s.Publish(all[i%lanes*groups*members+i*7919%(groups*members)], fmt.Append(nil, i))
+	}
+	for range lanes {
+		for payload, channel := range <-received {
+			var i int
+			fmt.Sscan(payload, &i)
+			same(t, "channel of message "+payload, channel, all[i%lanes*groups*members+i*7919%(groups*members)])
+		}
+	}
+	same(t, "Stats().Overflows", s.Stats().Overflows, 0)
 }
 
 func TestOneCopyAndOrder(t *testing.T) {

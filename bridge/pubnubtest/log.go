@@ -1,14 +1,12 @@
 package pubnubtest
 
-import (
-	"sort"
-	"strings"
-)
+import "strings"
 
 // A message is immutable once it is in the log, except refs.
 type message struct {
 	cursor    int64
 	timetoken int64 // p.t
+	appears   int64 // from when on history shows it; 0 is at once
 	expires   int64 // when history forgets it; 0 is never
 	ch        *topic
 	payload   []byte
@@ -34,54 +32,87 @@ func (m *message) size() int64 {
 	return int64(n)
 }
 
-// A topic is what a subscriber can name: a channel or a wildcard. It is
-// dropped as soon as it is empty and nobody waits on it.
+// A topic is what a subscriber can name: a channel, a wildcard or a group. It
+// is dropped as soon as it is empty and nobody waits on it.
 type topic struct {
 	name    string
-	quoted  string // name as a JSON string
-	wild    bool
-	live    queue              // newest QueueSize messages, by cursor
-	stored  queue              // history of a channel, by timetoken
-	waiting map[*poll]struct{} // held polls to wake
-	up      []*topic           // wildcards that match this channel
-	below   int                // channels that have this wildcard in up
+	quoted  string              // name as a JSON string
+	home    map[string]*topic   // where it is by its name
+	live    queue               // newest QueueSize messages, by cursor
+	gone    int64               // cursor of the newest one that has had to leave live
+	stored  queue               // history of a channel, by timetoken
+	waiting map[*poll]struct{}  // held polls to wake
+	up      []*topic            // wildcards that match this channel
+	below   int                 // channels that have this wildcard in up
+	members map[string]struct{} // channels of this group
 }
 
-// A messageLog holds all messages. Each is in up to four queues: those of its
-// channel, and those of the two wildcards that may match it. Guarded by
-// Server.mu.
+// A messageLog holds all messages. Each is in the queues of its channel, of the
+// two wildcards that may match that, and of the groups that the channel was in
+// when the message came and has not left since. Guarded by Server.mu.
 type messageLog struct {
 	queueSize, historyLimit, maxMessages int
 	maxBytes                             int64
 
 	channels  map[string]*topic
 	wildcards map[string]*topic
-	order     queue // every message, oldest first; those with refs 0 are dead
-	held      int   // messages in order that are not dead
-	bytes     int64 // size of the held ones
+	groups    map[string]*topic
+	groupsOf  map[string][]*topic // by channel, whether that is in channels or not
+	order     queue               // every message, oldest first; those with refs 0 are dead
+	held      int                 // messages in order that are not dead
+	bytes     int64               // size of the held ones
 }
 
-// topic returns the topic of a name, made if need be. The caller must put
+// find returns the topic of a name, made if need be. The caller must put
 // something into it or release it.
-func (l *messageLog) topic(name string, wild bool) *topic {
-	all := l.channels
-	if wild {
-		all = l.wildcards
+func find(home map[string]*topic, name string) (t *topic, made bool) {
+	if t := home[name]; t != nil {
+		return t, false
 	}
-	t := all[name]
-	if t != nil {
-		return t
-	}
-	t = &topic{name: name, quoted: quote(name), wild: wild}
-	all[name] = t
-	if !wild {
+	t = &topic{name: name, quoted: quote(name), home: home}
+	home[name] = t
+	return t, true
+}
+
+// channel is find for channels.
+func (l *messageLog) channel(name string) *topic {
+	t, made := find(l.channels, name)
+	if made {
 		for _, w := range wildcardsOf(name) {
-			up := l.topic(w, true)
+			up, _ := find(l.wildcards, w)
 			up.below++
 			t.up = append(t.up, up)
 		}
 	}
 	return t
+}
+
+// ensure makes every topic that a subscription names. The caller must put
+// something into them or release them.
+func (l *messageLog) ensure(sub subscription) {
+	for _, name := range sub.channels {
+		l.channel(name)
+	}
+	for _, name := range sub.wildcards {
+		find(l.wildcards, name)
+	}
+	for _, name := range sub.groups {
+		find(l.groups, name)
+	}
+}
+
+// each calls f for every topic of a subscription that there is. f may release it.
+func (l *messageLog) each(sub subscription, f func(*topic)) {
+	for _, names := range []struct {
+		home map[string]*topic
+		list []string
+	}{{l.channels, sub.channels}, {l.wildcards, sub.wildcards}, {l.groups, sub.groups}} {
+		for _, name := range names.list {
+			if t := names.home[name]; t != nil {
+				f(t)
+			}
+		}
+	}
 }
 
 // wildcardsOf returns the wildcards that match a channel: none for a name of
@@ -100,14 +131,10 @@ func wildcardsOf(channel string) []string {
 
 // release drops t if nothing is left in it.
 func (l *messageLog) release(t *topic) {
-	if t.live.len() > 0 || t.stored.len() > 0 || len(t.waiting) > 0 || t.below > 0 {
+	if t.live.len() > 0 || t.stored.len() > 0 || len(t.waiting) > 0 || t.below > 0 || len(t.members) > 0 {
 		return
 	}
-	if t.wild {
-		delete(l.wildcards, t.name)
-		return
-	}
-	delete(l.channels, t.name)
+	delete(t.home, t.name)
 	for _, up := range t.up {
 		up.below--
 		l.release(up)
@@ -123,6 +150,9 @@ func (l *messageLog) append(m *message) {
 	l.offer(m.ch, m)
 	for _, up := range m.ch.up {
 		l.offer(up, m)
+	}
+	for _, g := range l.groupsOf[m.ch.name] {
+		l.offer(g, m)
 	}
 	if !m.unstored {
 		m.refs++
@@ -144,7 +174,7 @@ func (l *messageLog) offer(t *topic, m *message) {
 	m.refs++
 	t.live.push(m)
 	if t.live.len() > l.queueSize {
-		l.unref(t.live.pop())
+		l.drop(t)
 	}
 	for p := range t.waiting {
 		p.nudge()
@@ -160,18 +190,18 @@ func (l *messageLog) unref(m *message) {
 	}
 }
 
-// evict forgets the oldest message of all. Queues are in one order, so it is
-// the first of every live queue that has it.
+// evict forgets the oldest message of all.
 func (l *messageLog) evict() {
 	m := l.order.pop()
 	if m.refs == 0 {
 		return
 	}
-	for _, t := range append([]*topic{m.ch}, m.ch.up...) {
-		if t.live.len() > 0 && t.live.all()[0] == m {
-			t.live.pop()
-			l.unref(m)
-		}
+	l.retract(m.ch, m)
+	for _, up := range m.ch.up {
+		l.retract(up, m)
+	}
+	for _, g := range l.groupsOf[m.ch.name] {
+		l.retract(g, m)
 	}
 	if m.ch.stored.remove(m) {
 		l.unref(m)
@@ -179,92 +209,18 @@ func (l *messageLog) evict() {
 	l.release(m.ch)
 }
 
-// A queue is a first-in-first-out slice of messages.
-type queue struct {
-	buf  []*message
-	head int
+// retract takes the oldest message of all out of a live queue. Queues are in
+// one order, so it is the first of every queue that has it.
+func (l *messageLog) retract(t *topic, m *message) {
+	if t.live.len() > 0 && t.live.all()[0] == m {
+		l.drop(t)
+	}
 }
 
-func (q *queue) len() int        { return len(q.buf) - q.head }
-func (q *queue) all() []*message { return q.buf[q.head:] }
-func (q *queue) push(m *message) { q.buf = append(q.buf, m) }
-
-// pop removes the first message. At half empty the rest moves to the front.
-func (q *queue) pop() *message {
-	m := q.buf[q.head]
-	q.buf[q.head] = nil
-	q.head++
-	if q.head >= 32 && q.head*2 >= len(q.buf) {
-		n := copy(q.buf, q.buf[q.head:])
-		clear(q.buf[n:])
-		q.buf, q.head = q.buf[:n], 0
-	}
-	return m
-}
-
-// after returns the messages above a cursor, in a queue ordered by cursor.
-func (q *queue) after(cursor int64) []*message {
-	all := q.all()
-	if len(all) == 0 || all[len(all)-1].cursor <= cursor {
-		return nil
-	}
-	return all[sort.Search(len(all), func(i int) bool { return all[i].cursor > cursor }):]
-}
-
-// since returns the messages from a timetoken on, in a queue ordered by it.
-func (q *queue) since(timetoken int64) []*message {
-	all := q.all()
-	return all[q.search(timetoken):]
-}
-
-func (q *queue) search(timetoken int64) int {
-	all := q.all()
-	return sort.Search(len(all), func(i int) bool { return all[i].timetoken >= timetoken })
-}
-
-// insert puts m where its timetoken belongs, nearly always at the end, and
-// moves the timetoken on if it is taken.
-func (q *queue) insert(m *message) {
-	all := q.all()
-	if len(all) == 0 || all[len(all)-1].timetoken < m.timetoken {
-		q.push(m)
-		return
-	}
-	i := q.search(m.timetoken)
-	for i < len(all) && all[i].timetoken == m.timetoken {
-		m.timetoken++
-		i++
-	}
-	q.push(nil)
-	copy(q.all()[i+1:], q.all()[i:])
-	q.all()[i] = m
-}
-
-// remove takes m out of a queue ordered by timetoken, if it is in it.
-func (q *queue) remove(m *message) bool {
-	all := q.all()
-	i := q.search(m.timetoken)
-	if i == len(all) || all[i] != m {
-		return false
-	}
-	if i == 0 {
-		q.pop()
-		return true
-	}
-	copy(all[i:], all[i+1:])
-	all[len(all)-1] = nil
-	q.buf = q.buf[:len(q.buf)-1]
-	return true
-}
-
-// filter keeps the messages for which keep is true.
-func (q *queue) filter(keep func(*message) bool) {
-	kept := q.buf[:0]
-	for _, m := range q.all() {
-		if keep(m) {
-			kept = append(kept, m)
-		}
-	}
-	clear(q.buf[len(kept):])
-	q.buf, q.head = kept, 0
+// drop takes the first message out of a live queue, before all subscribers can
+// have got it.
+func (l *messageLog) drop(t *topic) {
+	m := t.live.pop()
+	t.gone = m.cursor
+	l.unref(m)
 }

@@ -103,9 +103,7 @@ func (s *Server) hereNowCall(c *call) *reply {
 	default:
 		channels = names(c.parts[5])
 		for _, name := range list(c.query.Get("channel-group")) {
-			if g := s.groups[name]; g != nil {
-				channels = append(channels, slices.Sorted(maps.Keys(g.channels))...)
-			}
+			channels = append(channels, s.membersOf(name)...)
 		}
 	}
 	occupants := func(b []byte, channel string) []byte {

@@ -2,6 +2,7 @@ package pubnubtest
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 	"time"
 )
@@ -37,7 +38,7 @@ func Sequence(n int) PublishOption { return func(d *draft) { d.sequence = n } }
 // NoStore keeps the message out of history.
 func NoStore() PublishOption { return func(d *draft) { d.unstored = true } }
 
-// TTL lets history forget the message after d; 0 is never.
+// TTL lets history forget the message after d; 0 is after Config.HistoryAge.
 func TTL(d time.Duration) PublishOption { return func(x *draft) { x.expires = int64(d / 100) } }
 
 // InRegion sets p.r, the region where the message was published; 0 is Config.Region.
@@ -66,8 +67,8 @@ func Omit(fields ...string) PublishOption {
 
 // Publish puts a message into the log without any of the checks of the publish
 // endpoint, and without a request in the journal, and returns its timetoken.
-// The payload is copied and goes out as it is; nil is null. It costs about a
-// microsecond.
+// The payload is copied and goes out as it is; nil is null. It costs one to
+// three microseconds, whoever subscribes.
 func (s *Server) Publish(channel string, payload []byte, options ...PublishOption) int64 {
 	d := draft{}
 	for _, o := range options {
@@ -89,9 +90,14 @@ func (s *Server) publish(channel string, d *draft) int64 {
 	if d.fire {
 		return m.timetoken
 	}
-	if m.expires != 0 {
-		m.expires += m.timetoken
+	now := s.clock.wall()
+	if s.cfg.HistoryDelay > 0 {
+		m.appears = now + int64(s.cfg.HistoryDelay/100)
 	}
+	if life := cmp.Or(m.expires, int64(s.cfg.HistoryAge/100)); life != 0 {
+		m.expires = now + life
+	}
+	m.unstored = m.unstored || s.cfg.NoHistory
 	m.timetoken -= int64(d.late / 100)
 	if m.region == 0 {
 		m.region = s.cfg.Region
@@ -103,7 +109,7 @@ func (s *Server) publish(channel string, d *draft) int64 {
 			}
 		}
 	}
-	m.ch = s.log.topic(channel, false)
+	m.ch = s.log.channel(channel)
 	s.log.append(m)
 	return m.timetoken
 }

@@ -1,6 +1,7 @@
 package pubnubtest_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -162,6 +163,54 @@ func TestSDKPublishes(t *testing.T) {
 	now, _, err := pn.Time().Execute()
 	if err != nil || now.Timetoken < byPost.Timestamp-10_000 {
 		t.Errorf("Time() = %v, %v, want at least %d", now, err, byPost.Timestamp)
+	}
+}
+
+// TestSDKPublishesMeta publishes metadata with the SDK, by GET and by POST, and
+// looks for the very bytes in what a subscriber gets and in history.
+func TestSDKPublishesMeta(t *testing.T) {
+	t.Parallel()
+	s := start(t, pubnubtest.Config{PollTimeout: time.Millisecond})
+	pn := client(t, s)
+	for i, tt := range []struct {
+		name string
+		meta any
+		want string
+	}{
+		{"object", map[string]any{"c": 1, "b": "x"}, `{"b":"x","c":1}`},
+		{"characters of queries", map[string]any{"k": "a+b&c=d;e%20f#g?h/i\\ j"}, `{"k":"a+b\u0026c=d;e%20f#g?h/i\\ j"}`},
+		{"characters of HTML and others", map[string]any{"k": "<ü\u2028\"'>"}, `{"k":"\u003cü\u2028\"'\u003e"}`},
+		{"numbers as they were written", json.RawMessage(`{"k":[9007199254740993,1.10,-0]}`), `{"k":[9007199254740993,1.10,-0]}`},
+		{"trace context", map[string]string{"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+			`{"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}`},
+		{"array", []int{1, 2}, `[1,2]`},
+		{"string", "plain text", `"plain text"`},
+		{"string that the SDK does not quote", `a"b`, `"\"a\"b\""`},
+	} {
+		for _, post := range []bool{false, true} {
+			channel := fmt.Sprintf("a%d%v", i, post)
+			ack, _, err := pn.Publish().Channel(channel).Message(1).Meta(tt.meta).UsePost(post).Execute()
+			if err != nil {
+				t.Fatalf("Publish(%s, post %v) = %v, want nil", tt.name, post, err)
+			}
+			live := lastEnvelope(get(t, s, "/v2/subscribe/demo/"+channel+"/0?tt=1"))
+			if want := `,"u":` + tt.want + `,"d":1,`; !strings.Contains(live, want) {
+				t.Errorf("%s, post %v: poll() = %s, want %s", tt.name, post, live, want)
+			}
+			same(t, fmt.Sprintf("history of %s, post %v", tt.name, post),
+				get(t, s, "/v3/history/sub-key/demo/channel/"+channel+"?include_meta=true&include_uuid=false&include_message_type=false"),
+				fmt.Sprintf(`{"status":200,"error":false,"error_message":"","channels":{"%s":[{"message":1,"timetoken":"%d","meta":%s}]}}`,
+					channel, ack.Timestamp, tt.want))
+			var meta any
+			if err := json.Unmarshal([]byte(tt.want), &meta); err != nil {
+				t.Fatalf("Unmarshal(%s) = %v", tt.want, err)
+			}
+			fetched, _, err := pn.Fetch().Channels([]string{channel}).IncludeMeta(true).Execute()
+			if err != nil {
+				t.Fatalf("Fetch(%s) = %v, want nil", channel, err)
+			}
+			same(t, fmt.Sprintf("Fetch() of %s, post %v", tt.name, post), fetched.Messages[channel][0].Meta, meta)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"time"
 )
 
 // A Server is the emulator. It is made by [New] or [Start].
@@ -22,9 +23,9 @@ type Server struct {
 	mu           sync.Mutex // guards all below; leaf, never held across I/O
 	clock        clock
 	log          messageLog
-	polls        map[*poll]struct{} // held subscribe requests
+	polls        int // held subscribe requests
 	pollsChanged signal
-	groups       map[string]*group
+	overflows    int // subscribe replies that skipped messages
 	presence     presence
 	tokens       map[string]Token
 	chance       *rand.Rand
@@ -47,9 +48,9 @@ func New(cfg Config) (*Server, error) {
 			maxBytes:     cfg.MaxBytes,
 			channels:     make(map[string]*topic),
 			wildcards:    make(map[string]*topic),
+			groups:       make(map[string]*topic),
+			groupsOf:     make(map[string][]*topic),
 		},
-		polls:    make(map[*poll]struct{}),
-		groups:   make(map[string]*group),
 		presence: presence{channels: make(map[string]map[string]int64)},
 		tokens:   make(map[string]Token),
 		chance:   rand.New(rand.NewPCG(cfg.Seed, 2)),
@@ -89,6 +90,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		panic(http.ErrAbortHandler) // the client is gone
 	}
+	s.travel(r.Context())
 	c := &call{method: r.Method, query: r.URL.Query(), body: body}
 	c.endpoint, c.parts = route(r.Method, r.URL.EscapedPath(), c.query)
 	req := Request{
@@ -104,15 +106,32 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.journal.add(req)
 
-	if c.injected.spoils(w, r, false) {
+	back := func() { s.travel(r.Context()) }
+	if c.injected.spoils(w, r, false, back) {
 		return
 	}
 	rep := s.answer(r.Context(), c, len(r.RequestURI))
 	if rep == nil {
 		panic(http.ErrAbortHandler) // no answer; returning would send an empty one
 	}
-	if !c.injected.spoils(w, r, true) {
+	if !c.injected.spoils(w, r, true, back) {
+		back()
 		c.injected.write(w, r, rep)
+	}
+}
+
+// travel lets the time pass that a request or an answer is on its way. It cuts
+// the connection if ctx ends before.
+func (s *Server) travel(ctx context.Context) {
+	if s.cfg.RoundTrip == 0 {
+		return
+	}
+	arrival := time.NewTimer(s.cfg.RoundTrip / 2)
+	defer arrival.Stop()
+	select {
+	case <-arrival.C:
+	case <-ctx.Done():
+		panic(http.ErrAbortHandler)
 	}
 }
 
@@ -162,19 +181,25 @@ func (s *Server) timeCall() *reply {
 	return ok(fmtAppend(`[%d]`, s.clock.wall()))
 }
 
-// Stats counts what the server holds.
+// Stats counts what the server holds and what it has not delivered.
 type Stats struct {
 	Messages int   // messages kept, live or stored
 	Bytes    int64 // their size, as counted against Config.MaxBytes
 	Channels int   // channels with messages or waiting subscribers
 	Polls    int   // held subscribe requests
+
+	// Overflows counts the subscribe replies that skipped messages without a
+	// word: above the cursor of the request, and not in the live queue any more
+	// for their number or their age. A request that is repeated counts again.
+	// Names that the bounds of memory have left without any message do not count.
+	Overflows int
 }
 
 // Stats returns what the server holds now.
 func (s *Server) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Stats{s.log.held, s.log.bytes, len(s.log.channels), len(s.polls)}
+	return Stats{s.log.held, s.log.bytes, len(s.log.channels), s.polls, s.overflows}
 }
 
 // WaitPolls returns when at least n subscribe requests are held, or with
@@ -182,7 +207,7 @@ func (s *Server) Stats() Stats {
 func (s *Server) WaitPolls(ctx context.Context, n int) error {
 	for {
 		s.mu.Lock()
-		reached, changed := len(s.polls) >= n, s.pollsChanged.wait()
+		reached, changed := s.polls >= n, s.pollsChanged.wait()
 		s.mu.Unlock()
 		if reached {
 			return nil

@@ -9,9 +9,21 @@ import (
 )
 
 // spoils applies a fault that stands in place of the answer, before or after
-// the request was carried out, and reports whether the request is over.
-func (i *Injection) spoils(w http.ResponseWriter, r *http.Request, after bool) bool {
+// the request was carried out, and reports whether the request is over. If it
+// is, back was called before what the client sees of that.
+func (i *Injection) spoils(w http.ResponseWriter, r *http.Request, after bool, back func()) bool {
 	if i == nil || i.fault.AfterWork != after {
+		return false
+	}
+	switch i.fault.Kind {
+	case Hold:
+		if !i.pause(r.Context()) {
+			panic(http.ErrAbortHandler)
+		}
+		return false
+	case Status, Hangup, Reset, Garbage:
+		back()
+	default:
 		return false
 	}
 	switch i.fault.Kind {
@@ -29,13 +41,6 @@ func (i *Injection) spoils(w http.ResponseWriter, r *http.Request, after bool) b
 		takeOver(w, func(conn net.Conn) {
 			conn.Write([]byte("\x00\x01garbage, not HTTP\r\n\r\n")) // the client may be gone
 		})
-	case Hold:
-		if !i.pause(r.Context()) {
-			panic(http.ErrAbortHandler)
-		}
-		return false
-	default:
-		return false
 	}
 	return true
 }

@@ -67,12 +67,15 @@ func (s *Server) await(ctx context.Context, c *call, sub subscription, cursor in
 	}
 	timeout := time.NewTimer(s.cfg.PollTimeout)
 	defer timeout.Stop()
-	for expired := false; ; {
-		p.entries = s.collect(sub, cursor, queueSize)
+	for expired, skipped := false, false; ; {
+		p.entries, skipped = s.collect(sub, cursor, queueSize)
 		if len(p.entries) > 0 || expired {
+			if skipped {
+				s.overflows++
+			}
 			break
 		}
-		if len(s.polls) >= maxPolls {
+		if s.polls >= maxPolls {
 			return nil, failure(http.StatusServiceUnavailable, "Too many connections")
 		}
 		held := &poll{sub: sub, wake: make(chan struct{}, 1)}
@@ -105,7 +108,7 @@ func (s *Server) await(ctx context.Context, c *call, sub subscription, cursor in
 // nothing else was. Presence channels count as something.
 func (s *Server) emptySubscription(c *call, sub subscription) bool {
 	for _, name := range sub.groups {
-		if g := s.groups[name]; g != nil && len(g.channels) > 0 {
+		if g := s.log.groups[name]; g != nil && len(g.members) > 0 {
 			return false
 		}
 	}

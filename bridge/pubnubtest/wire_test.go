@@ -76,6 +76,7 @@ func TestWireForms(t *testing.T) {
 				CursorSkew:  func() time.Duration { return 150 * time.Microsecond },
 				PollTimeout: time.Millisecond,
 				RequirePAM:  strings.HasPrefix(name, "access"),
+				NoHistory:   name == "nohistory",
 			})
 			s.SetToken("reader", pubnubtest.Token{ChannelPatterns: map[string]int{`^user\..*$`: pubnubtest.Read}})
 			s.SetToken("old", pubnubtest.Token{Channels: map[string]int{"user.*": pubnubtest.Read}, Expires: now})
