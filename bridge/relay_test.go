@@ -2,8 +2,8 @@ package bridge
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -17,13 +17,6 @@ import (
 func TestRelayTable(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, pubnubtest.Config{})
-	var mu sync.Mutex
-	var heartbeats []string
-	r.cfg.Heartbeat = func(user, device string) {
-		mu.Lock()
-		defer mu.Unlock()
-		heartbeats = append(heartbeats, user+" "+device)
-	}
 	announced := r.followAnnouncements()
 	r.follow()
 	stop := r.start()
@@ -38,7 +31,7 @@ func TestRelayTable(t *testing.T) {
 		case c.reason != "":
 			reasons = append(reasons, c.reason+" "+clean(c.channel)+" "+c.payload)
 		case c.heartbeat != "":
-			beats = append(beats, testUser+" "+c.heartbeat)
+			beats = append(beats, c.heartbeat)
 		case c.channel == broadcastChannel:
 			announcements = append(announcements, c.frame)
 		default:
@@ -74,10 +67,22 @@ func TestRelayTable(t *testing.T) {
 			t.Errorf("no dead letter %.300s", want)
 		}
 	}
-	mu.Lock()
-	defer mu.Unlock()
-	if strings.Join(heartbeats, ",") != strings.Join(beats, ",") {
-		t.Errorf("heartbeats = %v, want %v", heartbeats, beats)
+	present := func() []string {
+		devices, err := r.log.Present(testContext(t), testUser)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, d := range devices {
+			names = append(names, d.Device)
+		}
+		return names
+	}
+	want := slices.Compact(slices.Sorted(slices.Values(beats)))
+	for ctx := testContext(t); !slices.Equal(present(), want); {
+		if ctx.Err() != nil {
+			t.Fatalf("Present() = %v, want %v", present(), want)
+		}
 	}
 	stop()
 	s := r.b.Stats()
