@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -57,7 +58,7 @@ func (f *flood) page(b *Bridge, p *page, tracks []*track) {
 	}
 	switch {
 	case full && f.from.isZero():
-		f.from, f.since, f.count, f.held, f.tracks = p.prev, time.Now(), len(p.messages), true, tracks
+		f.from, f.since, f.count, f.held, f.tracks = p.prev, time.Now(), len(p.messages), true, slices.Clone(tracks)
 		for _, t := range tracks {
 			t.holdBack(true)
 		}
@@ -73,6 +74,22 @@ func (f *flood) page(b *Bridge, p *page, tracks []*track) {
 		}
 	case !f.from.isZero():
 		f.over()
+	}
+}
+
+// join has a track that is new share in a flood that goes on.
+func (f *flood) join(t *track) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.from.isZero() {
+		return
+	}
+	if at := t.cursor(); olderTimetoken(at.timetoken, f.from.timetoken) {
+		f.from = at
+	}
+	f.tracks = append(f.tracks, t)
+	if f.held {
+		t.holdBack(true)
 	}
 }
 

@@ -243,7 +243,7 @@ func TestFillIsResumed(t *testing.T) {
 	t.Parallel()
 	r := gapRig(t, 1, pubnubtest.Config{})
 	r.follow()
-	const users = 200
+	const users = 90
 	stop := r.start()
 	r.publishNumbered(0, users, users)
 	all := r.events(users)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"reprise/stream"
 )
@@ -57,6 +58,9 @@ type note struct {
 	// the cursor: messages up to there may be stored already.
 	High string `json:"high,omitempty"`
 	Job  *job   `json:"job,omitempty"`
+	// Doubt is from where on, within a day, PubNub's queue may have dropped
+	// something. A user of whom the log did not know then may be concerned.
+	Doubt string `json:"doubt,omitempty"`
 }
 
 // restore reads what was saved of the track.
@@ -75,7 +79,7 @@ func (t *track) restore() error {
 			return fmt.Errorf("bridge: checkpoint of shard %d: note: %w", t.shard.writer.Shard(), err)
 		}
 	}
-	t.at, t.high = cursor{timetoken, saved.Region}, timetoken
+	t.at, t.high, t.doubt = cursor{timetoken, saved.Region}, timetoken, n.Doubt
 	if olderTimetoken(t.high, n.High) {
 		t.high = n.High
 	}
@@ -91,6 +95,9 @@ func (t *track) restore() error {
 // comes for users who are not done is held back meanwhile.
 func (t *track) owe(from, why string, hold bool) {
 	t.mu.Lock()
+	if why != whyReconcile && (t.doubt == "" || olderTimetoken(from, t.doubt)) {
+		t.doubt = from
+	}
 	switch {
 	case t.job == nil:
 		t.job = &job{From: from, Why: why, hold: hold, ahead: make(map[string]struct{})}
@@ -117,7 +124,10 @@ func (t *track) state() (record, error) {
 			break
 		}
 	}
-	n := note{Job: t.job}
+	if t.doubt != "" && time.Since(timeOf(t.doubt)) > anchorAge {
+		t.doubt = ""
+	}
+	n := note{Job: t.job, Doubt: t.doubt}
 	if olderTimetoken(at.timetoken, t.high) {
 		n.High = t.high
 	}

@@ -128,8 +128,31 @@ func (sh *shard) carryWildcard(ctx context.Context) error {
 	t.checkAge()
 	f := b.joinWildcard(ctx, t)
 	defer b.leaveWildcard(f)
+	var following sync.WaitGroup
+	defer following.Wait()
+	following.Go(func() { t.followNew(ctx) })
 	t.carry(ctx, f)
 	return nil
+}
+
+// followNew has the history of users who are registered from now on compared
+// too, if something may have been dropped while nobody knew of them.
+func (t *track) followNew(ctx context.Context) {
+	there := false
+	for fails := 0; ctx.Err() == nil; fails++ {
+		err := t.b.cfg.Log.FollowRegistrations(ctx, t.shard.writer.Shard(), func(r stream.Registration) {
+			t.mu.Lock()
+			from := t.doubt
+			t.mu.Unlock()
+			if there && from != "" {
+				t.want(r.User, from, func(context.Context) error { return nil })
+			}
+		}, func() { there = true })
+		if err != nil {
+			t.b.cfg.Logger.Warn("registrations are not followed", "shard", t.shard.writer.Shard(), "err", err)
+			pause(ctx, fails)
+		}
+	}
 }
 
 // carry attaches t to f and runs it until ctx ends; then what it has got is

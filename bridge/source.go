@@ -115,6 +115,7 @@ func (f *source) attach(ctx context.Context, t *track) error {
 		case at.isZero() || olderTimetoken(start.timetoken, at.timetoken):
 			f.guard.at = start
 		}
+		f.flood.join(t)
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.tracks = append(f.tracks, t)

@@ -50,6 +50,7 @@ type track struct {
 	mu      sync.Mutex // guards what follows
 	at      cursor     // pages up to here were taken
 	high    string     // the greatest timetoken that a page ended with
+	doubt   string     // from where on PubNub's queue may have dropped something; "" is nowhere
 	flooded bool       // everything is held back
 	held    map[string]*heldUser
 	pages   []*heldPage // that have held items, oldest first
