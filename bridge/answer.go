@@ -59,7 +59,10 @@ func (sh *shard) retry(ctx context.Context, seq uint64) (outcomeOf, error) {
 	case it.dead != nil:
 		return outcomeOf{Result: "refused", Reason: it.dead.Reason, Detail: it.dead.Detail}, nil
 	case it.outcome == isAnnouncement:
-		err = b.cfg.Log.Announce(ctx, it.id, it.frame)
+		var fresh bool
+		if fresh, err = b.cfg.Log.Announce(ctx, it.id, it.frame); !fresh {
+			out.Result = "duplicate"
+		}
 	case it.outcome == isEvent:
 		if strings.HasPrefix(d.ID, updatePrefix) {
 			it.ev.ID = d.ID // an update that PubNub did not take

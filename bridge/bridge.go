@@ -42,7 +42,7 @@ type Bridge struct {
 	members int        // bridges that share the shards, this one included; 0 is not known yet
 	shards  []*shard   // written by this bridge
 	crowded int        // seconds for which that has been more than its share
-	wild    *source      // the wildcard's; nil while no shard is written
+	wild    *source    // the wildcard's; nil while no shard is written
 	wildRef int        // tracks that use it or are about to
 	endWild func()     // ends it and waits
 }

@@ -254,7 +254,9 @@ func (c *comparison) merge(ctx context.Context, user string, found []message, ke
 		}
 		it.ev.Once = true
 		items = append(items, it)
-		fresh++
+		if it.outcome == isEvent {
+			fresh++
+		}
 	}
 	slices.SortStableFunc(items, func(a, b item) int { return compareTimetokens(a.timetoken, b.timetoken) })
 	err := t.bury(ctx, dead)

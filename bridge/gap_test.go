@@ -204,14 +204,22 @@ func TestReconcile(t *testing.T) {
 	r := gapRig(t, 2, pubnubtest.Config{})
 	r.follow()
 	r.cfg.ReconcileEvery = 300 * time.Millisecond
-	r.start()
+	stop := r.start()
+	r.publishNumbered(0, 9, 3)
+	all := r.events(9)
 	hit := r.pubnub.Inject(pubnubtest.Fault{Kind: pubnubtest.Overflow, N: 2})
-	r.publishNumbered(0, 90, 3)
+	r.publishNumbered(9, 81, 3)
 	if err := hit.WaitHits(testContext(t), 1); err != nil {
 		t.Fatal(err)
 	}
 	r.pubnub.Publish("user."+testUser+".sync", []byte(`"bad"`))
-	r.events(90)
+	numbers := make(map[string]int)
+	for _, rec := range append(all, r.events(81)...) {
+		numbers[rec.ID]++
+	}
+	if len(numbers) != 90 {
+		t.Errorf("%d different events, want 90", len(numbers))
+	}
 	hit.Clear()
 	r.dead(1)
 	before := r.requests(pubnubtest.MessageCounts)
@@ -222,6 +230,7 @@ func TestReconcile(t *testing.T) {
 		runtime.Gosched()
 	}
 	r.noMore(userN(0))
+	stop()
 	if s := r.b.Stats(); s.Stored != 91 || s.Filled == 0 || s.Gaps != 0 || s.Dead != 1 {
 		t.Errorf("Stats() = %+v, want 91 stored, some of them from history, and one dead letter", s)
 	}

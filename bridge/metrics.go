@@ -8,8 +8,6 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
-
-	"reprise/stream"
 )
 
 // instruments count what the bridge does, for the meter and for [Bridge.Stats].
@@ -136,11 +134,9 @@ func (in *instruments) announced(ctx context.Context) {
 	add(ctx, 1, &in.count.announcements, in.messages, in.asAnnouncement)
 }
 
-func (in *instruments) buried(ctx context.Context, dead []stream.DeadLetter) {
-	add(ctx, uint64(len(dead)), &in.count.dead, in.messages, in.asDead)
-	for _, d := range dead {
-		in.dead.Add(ctx, 1, in.byReason[Reason(d.Reason)])
-	}
+func (in *instruments) buried(ctx context.Context, reason Reason) {
+	add(ctx, 1, &in.count.dead, in.messages, in.asDead)
+	in.dead.Add(ctx, 1, in.byReason[reason])
 }
 
 func (in *instruments) heartbeat(ctx context.Context) {

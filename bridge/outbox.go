@@ -135,10 +135,10 @@ func (o *outbox) carry(ctx context.Context, p stream.Pending) (result string, er
 		b.cfg.Logger.Warn("PubNub does not take an update from a device", "user", p.User, "device", p.Device, "err", call)
 		dead := stream.DeadLetter{ID: id, Reason: string(call.reason()), Detail: "publish: " + string(call.result) + ": " + call.class,
 			Channel: p.Channel, Publisher: p.Device, Raw: p.Body}
-		if err := b.cfg.Log.Bury(ctx, dead); err != nil {
+		if _, err := b.cfg.Log.Bury(ctx, dead); err != nil {
 			return "", err
 		}
-		b.inst.buried(ctx, []stream.DeadLetter{dead})
+		b.inst.buried(ctx, Reason(dead.Reason))
 		return "dead", nil
 	}
 	return "", err

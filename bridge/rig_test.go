@@ -152,7 +152,7 @@ func (r *rig) followAnnouncements() <-chan string {
 	})
 	ask := testContext(r.t)
 	for i := 0; ; i++ { // following begins at some moment: announce until it has
-		if err := r.log.Announce(ask, fmt.Sprint("probe", i), []byte(probe)); err != nil {
+		if _, err := r.log.Announce(ask, fmt.Sprint("probe", i), []byte(probe)); err != nil {
 			r.t.Fatalf("announcements are not followed: %v", err)
 		}
 		select {

@@ -166,7 +166,7 @@ func (t *track) carry(ctx context.Context, f *source) {
 	var running sync.WaitGroup
 	running.Go(func() { t.run(work) })
 	<-ctx.Done()
-	closing, done := context.WithTimeout(work, t.b.cfg.StopTimeout)
+	closing, done := context.WithTimeout(context.WithoutCancel(ctx), t.b.cfg.StopTimeout)
 	defer done()
 	err := f.detach(closing, t)
 	cancel()

@@ -343,10 +343,13 @@ func (t *track) let(u *heldUser, n int) {
 // put hands one item to the log: it is stored when the writer's next flush is.
 func (t *track) put(ctx context.Context, it *item) error {
 	if it.outcome == isAnnouncement {
-		if err := t.b.cfg.Log.Announce(ctx, it.id, it.frame); err != nil {
+		fresh, err := t.b.cfg.Log.Announce(ctx, it.id, it.frame)
+		if err != nil {
 			return fmt.Errorf("bridge: announce: %w", err)
 		}
-		t.b.inst.announced(ctx)
+		if fresh {
+			t.b.inst.announced(ctx)
+		}
 		return nil
 	}
 	if it.repeated {
@@ -392,14 +395,22 @@ func (t *track) bury(ctx context.Context, dead []stream.DeadLetter) error {
 	if len(dead) == 0 {
 		return nil
 	}
+	fresh := make([]bool, len(dead))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(buryAtOnce)
-	for _, d := range dead {
-		group.Go(func() error { return t.b.cfg.Log.Bury(groupCtx, d) })
+	for i, d := range dead {
+		group.Go(func() (err error) {
+			fresh[i], err = t.b.cfg.Log.Bury(groupCtx, d)
+			return err
+		})
 	}
 	if err := group.Wait(); err != nil {
 		return fmt.Errorf("bridge: bury: %w", err)
 	}
-	t.b.inst.buried(ctx, dead)
+	for i, d := range dead {
+		if fresh[i] {
+			t.b.inst.buried(ctx, Reason(d.Reason))
+		}
+	}
 	return nil
 }

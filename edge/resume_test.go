@@ -242,7 +242,7 @@ func TestAnnouncementsAreLiveOnly(t *testing.T) {
 	early := r.joined(uuidA, uuidOf('a', 1), "")
 	other := r.joined(uuidB, uuidOf('a', 2), "")
 	announce := func(id int, typ string) {
-		if err := r.log.Announce(t.Context(), uuidOf('c', id), []byte(`{"type":"`+typ+`","data":{}}`)); err != nil {
+		if _, err := r.log.Announce(t.Context(), uuidOf('c', id), []byte(`{"type":"`+typ+`","data":{}}`)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -11,28 +11,28 @@ import (
 )
 
 // store publishes m until the server has stored it or ctx ends. The id makes
-// repetition harmless.
-func (l *Log) store(ctx context.Context, what string, m *nats.Msg) error {
+// repetition harmless: fresh says that it was not there before.
+func (l *Log) store(ctx context.Context, what string, m *nats.Msg) (fresh bool, err error) {
 	for n := 0; ; n++ {
 		ask, cancel := context.WithTimeout(ctx, apiTimeout)
-		_, err := l.js.PublishMsg(ask, m)
+		ack, err := l.js.PublishMsg(ask, m)
 		cancel()
 		if err == nil {
-			return nil
+			return !ack.Duplicate, nil
 		}
 		if n == 0 {
 			l.logger.Warn("not stored yet", "what", what, "err", err)
 		}
 		if !retry(ctx, n) {
-			return fmt.Errorf("stream: %s: %w", what, errors.Join(ctx.Err(), err))
+			return false, fmt.Errorf("stream: %s: %w", what, errors.Join(ctx.Err(), err))
 		}
 	}
 }
 
 // Announce stores an announcement frame under id and returns when it is
-// stored. Whoever writes shard 0 calls it, nobody else, so that announcements
-// keep their order.
-func (l *Log) Announce(ctx context.Context, id string, frame []byte) error {
+// stored; fresh says that it was not there before. Whoever writes shard 0 calls
+// it, nobody else, so that announcements keep their order.
+func (l *Log) Announce(ctx context.Context, id string, frame []byte) (fresh bool, err error) {
 	return l.store(ctx, "announce", &nats.Msg{Subject: announcementsSubject, Data: frame, Header: nats.Header{
 		headerFormat: {formatVersion},
 		headerMsgID:  {id},

@@ -34,10 +34,11 @@ type DeadLetter struct {
 // validReason is what may be the last token of a dead letter's subject.
 var validReason = regexp.MustCompile(`^[a-z_]{1,32}$`)
 
-// Bury stores a dead letter and returns when it is stored.
-func (l *Log) Bury(ctx context.Context, d DeadLetter) error {
+// Bury stores a dead letter and returns when it is stored; fresh says that it
+// was not stored under its id within the last minutes.
+func (l *Log) Bury(ctx context.Context, d DeadLetter) (fresh bool, err error) {
 	if d.ID == "" || !validReason.MatchString(d.Reason) {
-		return fmt.Errorf("stream: bury: id %q, reason %q: not a dead letter", d.ID, d.Reason)
+		return false, fmt.Errorf("stream: bury: id %q, reason %q: not a dead letter", d.ID, d.Reason)
 	}
 	h := nats.Header{
 		headerFormat: {formatVersion},

@@ -198,7 +198,7 @@ func TestIdleShardGetsMarkers(t *testing.T) {
 func TestAnnouncementsAndDeadLetters(t *testing.T) {
 	t.Parallel()
 	l := openLog(t, nil)
-	if err := l.Announce(t.Context(), "global.announcements:1", []byte("before")); err != nil {
+	if _, err := l.Announce(t.Context(), "global.announcements:1", []byte("before")); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -215,7 +215,7 @@ func TestAnnouncementsAndDeadLetters(t *testing.T) {
 	}()
 	// Announcements count from when the follower is there.
 	for n, there := 2, false; !there; n++ {
-		if err := l.Announce(t.Context(), "probe:"+string(rune('a'+n)), []byte("probe")); err != nil {
+		if _, err := l.Announce(t.Context(), "probe:"+string(rune('a'+n)), []byte("probe")); err != nil {
 			t.Fatal(err)
 		}
 		select {
@@ -228,7 +228,7 @@ func TestAnnouncementsAndDeadLetters(t *testing.T) {
 		}
 	}
 	for range 2 { // the same id twice is one announcement
-		if err := l.Announce(t.Context(), "global.announcements:2", []byte("after")); err != nil {
+		if _, err := l.Announce(t.Context(), "global.announcements:2", []byte("after")); err != nil {
 			t.Fatal(err)
 		}
 	}
