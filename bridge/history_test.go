@@ -19,7 +19,8 @@ var hostilePayloads = []string{
 }
 
 // TestHistoryHostile stores them, with file messages among them, and fetches
-// them byte for byte.
+// them byte for byte: together, and each alone, since one that the SDK cannot
+// decode would keep it from the one that it panics at.
 func TestHistoryHostile(t *testing.T) {
 	t.Parallel()
 	s, c := newTestCaller(t, pubnubtest.Config{}, nil)
@@ -30,6 +31,17 @@ func TestHistoryHostile(t *testing.T) {
 			options = append(options, pubnubtest.Type(4))
 		}
 		want = append(want, formatTT(s.Publish("user.a.sync", []byte(payload), options...)))
+		alone := fmt.Sprintf("user.%d.sync", i)
+		s.Publish(alone, []byte(payload), options...)
+		for _, bend := range []pubnubtest.Kind{pubnubtest.NullUUID, pubnubtest.NumberTimetoken, ""} {
+			if bend != "" {
+				s.Inject(pubnubtest.Fault{Kind: bend, Times: 1})
+			}
+			got, err := c.fetch(testContext(t), alone, "", "", 0)
+			if err != nil || len(got) != 1 || got[0].odd != "" || string(got[0].payload) != payload {
+				t.Errorf("%s: fetch(%.60s) = %v, %v", bend, payload, got, err)
+			}
+		}
 	}
 	for _, bend := range []pubnubtest.Kind{"", pubnubtest.NullUUID, pubnubtest.NumberTimetoken} {
 		if bend != "" {

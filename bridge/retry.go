@@ -15,13 +15,13 @@ import (
 // temporary or forbidden is tried again, after a back-off with full jitter that
 // grows from 100 ms (1 s for forbidden and throttled) to 30 s, and not before
 // PubNub's Retry-After, of which at most 5 minutes count. Any other error is
-// returned at once. When ctx ends, the error is its cause; the text tells of the
-// last failure too.
+// returned at once. When ctx ends, the error is its cause, and the text tells of
+// the last failure too.
 func (c *caller) retrying(ctx context.Context, what string, limiter *rate.Limiter, call func(context.Context) error) error {
 	var last *callError
 	ended := func(err error) error {
 		if last != nil {
-			return fmt.Errorf("bridge: %s: %w, after %w", what, err, last)
+			return fmt.Errorf("bridge: %s: %w, after %v", what, err, last) // not %w: an ended ctx is not temporary
 		}
 		return fmt.Errorf("bridge: %s: %w", what, err)
 	}

@@ -140,9 +140,9 @@ func newCalls(cfg sdkConfig, transport http.RoundTripper) (*calls, error) {
 		conf.SuppressLeaveEvents = true
 		conf.PNReconnectionPolicy = pubnub.PNNonePolicy
 		conf.MaxWorkers = 0 // with workers, publishing while Destroy runs crashes the process
-		// Every call adds a latency, and every request averages all of them: the
-		// default of 60 s grows without a bound that matters. -1 drops them each second.
-		conf.MaximumLatencyDataAge = -1
+		// Every call adds a latency, and every request averages all of them. They
+		// are dropped each second if older than this many; the default is 60.
+		conf.MaximumLatencyDataAge = 0
 		c.pn = pubnub.NewPubNub(conf)
 		c.pn.SetClient(&http.Client{Transport: transport})
 		c.pn.SetSubscribeClient(&http.Client{Transport: transport})
