@@ -192,14 +192,7 @@ func (b *Bridge) leaveWildcard(f *source) {
 // pause waits before the n-th repetition of something that failed, with full
 // jitter, or until ctx ends, which it reports as false.
 func pause(ctx context.Context, n int) bool {
-	timer := time.NewTimer(rand.N(min(backoffCap, backoffBase<<min(n, 9))))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return sleep(ctx, rand.N(min(backoffCap, backoffBase<<min(n, 9)))) == nil
 }
 
 // origin is where the log began to follow PubNub, zero if it has not.

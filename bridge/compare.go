@@ -24,6 +24,9 @@ const (
 	// historyLag is how long after being handed out a message may be missing from
 	// history without that meaning anything.
 	historyLag = 5 * time.Second
+	// cursorSkew is how much newer than the cursor behind it a message's timetoken
+	// may be.
+	cursorSkew = 250 * time.Millisecond
 	// historyPatience is how long one question to PubNub's history is repeated.
 	historyPatience = 2 * time.Minute
 )
@@ -90,12 +93,17 @@ func (c *comparison) user(ctx context.Context, user string, counts map[string]in
 		}
 	}
 	asked := time.Now()
-	var found []message
-	for _, channel := range c.t.b.channelsOf(user) {
-		if counts[channel] > 0 {
-			if found, err = c.history(ctx, found, channel); err != nil {
-				return err
-			}
+	found, err := c.read(ctx, user, counts)
+	if err != nil {
+		return err
+	}
+	if c.evidence && !c.reaches(kept, found) {
+		// History may be slower than this bridge was to come back.
+		if err := sleep(ctx, time.Until(asked.Add(historyLag))); err != nil {
+			return err
+		}
+		if found, err = c.read(ctx, user, counts); err != nil {
+			return err
 		}
 	}
 	if err := c.t.claim(ctx, user); err != nil {
@@ -109,6 +117,38 @@ func (c *comparison) user(ctx context.Context, user string, counts map[string]in
 		}
 	}
 	return c.merge(ctx, user, found, kept, held)
+}
+
+// read reads user's history.
+func (c *comparison) read(ctx context.Context, user string, counts map[string]int) (found []message, err error) {
+	for _, channel := range c.t.b.channelsOf(user) {
+		if counts[channel] > 0 && err == nil {
+			found, err = c.history(ctx, found, channel)
+		}
+	}
+	return found, err
+}
+
+// isAnchor tells whether an event of the log is from before the start, so that
+// history that reaches back has it.
+func (c *comparison) isAnchor(k *stream.Kept) bool {
+	return !olderTimetoken(timetokenAt(timeOf(c.from).Add(cursorSkew)), k.Timetoken)
+}
+
+// reaches tells whether history has one of the events that the log has from
+// before, if there are any.
+func (c *comparison) reaches(kept []stream.Kept, found []message) bool {
+	anchored := false
+	for i := range kept {
+		if !c.isAnchor(&kept[i]) {
+			continue
+		}
+		anchored = true
+		if slices.ContainsFunc(found, func(m message) bool { return m.timetoken == kept[i].Timetoken }) {
+			return true
+		}
+	}
+	return !anchored
 }
 
 // history appends to found all that a channel's history has, newest page first.
@@ -153,9 +193,9 @@ func (c *comparison) judge(ctx context.Context, user string, asked time.Time, fo
 	has := func(timetoken string) bool { _, ok := known[timetoken]; return ok }
 	settled := timetokenAt(asked.Add(-historyLag))
 	reached, anchored, leaky := false, false, false
-	for _, k := range kept {
-		switch {
-		case !olderTimetoken(c.from, k.Timetoken):
+	for i := range kept {
+		switch k := &kept[i]; {
+		case c.isAnchor(k):
 			anchored, reached = true, reached || has(k.Timetoken)
 		case olderTimetoken(k.Timetoken, settled) && !has(k.Timetoken):
 			leaky = true
@@ -310,6 +350,18 @@ func (b *Bridge) ask(ctx context.Context, what string, call func(context.Context
 	ctx, cancel := context.WithTimeout(ctx, historyPatience)
 	defer cancel()
 	return b.calls.retrying(ctx, what, b.historyRate, call)
+}
+
+// sleep returns after d, or with ctx's error when that ends first.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // refused says that history cannot be had: no waiting helps.

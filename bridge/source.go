@@ -32,12 +32,13 @@ type source struct {
 	// owned by who has the guard's slot
 	flood flood
 
-	mu     sync.Mutex
-	tracks []*track // changed between polls only
+	mu       sync.Mutex
+	tracks   []*track      // changed between polls only
+	attached chan struct{} // sent to when a track is; room for one
 }
 
 func (b *Bridge) newSource(channels, groups []string, start cursor) *source {
-	f := &source{b: b, channels: channels, groups: groups}
+	f := &source{b: b, channels: channels, groups: groups, attached: make(chan struct{}, 1)}
 	f.work, f.giveUp = context.WithCancel(context.Background())
 	f.guard = newGuard(b.transport, start, b.cfg.PollTimeout, b.polls)
 	f.guard.store = f.take
@@ -48,6 +49,7 @@ func (b *Bridge) newSource(channels, groups []string, start cursor) *source {
 // that takes no longer than Config.StopTimeout.
 func (f *source) run(ctx context.Context) {
 	defer f.giveUp()
+	f.gather(ctx)
 	for n := 0; ; n++ {
 		began := time.Now()
 		err := f.session(ctx)
@@ -59,6 +61,38 @@ func (f *source) run(ctx context.Context) {
 			n = 0
 		}
 		if !pause(ctx, n) {
+			return
+		}
+	}
+}
+
+// gatherFor is for how long no track must have come for polling to begin.
+const gatherFor = 250 * time.Millisecond
+
+// gather waits for the tracks that there will be: each that comes later has
+// polling go back to its own cursor.
+func (f *source) gather(ctx context.Context) {
+	most := 1
+	if f.groups == nil {
+		most = f.b.cfg.Log.Shards()
+	}
+	timer := time.NewTimer(gatherFor)
+	defer timer.Stop()
+	for {
+		f.mu.Lock()
+		n := len(f.tracks)
+		f.mu.Unlock()
+		if n == most {
+			return
+		}
+		select {
+		case <-f.attached:
+			timer.Reset(gatherFor)
+		case <-timer.C:
+			if n > 0 {
+				return
+			}
+		case <-ctx.Done():
 			return
 		}
 	}
@@ -117,8 +151,9 @@ func (f *source) attach(ctx context.Context, t *track) error {
 		}
 		f.flood.join(t)
 		f.mu.Lock()
-		defer f.mu.Unlock()
 		f.tracks = append(f.tracks, t)
+		f.mu.Unlock()
+		kick(f.attached)
 	})
 }
 
