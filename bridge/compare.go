@@ -38,6 +38,7 @@ type comparison struct {
 	from     string
 	why      string
 	evidence bool                // look for signs that history does not have it all
+	trusting bool                // as many events as messages are all of them
 	dead     map[string]struct{} // ids of dead letters that are there
 
 	anchors struct{ found, missing int } // users by whether history reaches back to what the log has
@@ -88,7 +89,7 @@ func (c *comparison) user(ctx context.Context, user string, counts map[string]in
 			return err
 		}
 		kept = slices.DeleteFunc(kept, func(k stream.Kept) bool { return k.Timetoken == "" || olderTimetoken(k.Timetoken, c.start()) })
-		if c.why == whyReconcile && total == len(kept) {
+		if c.trusting && total == len(kept) {
 			return nil
 		}
 	}

@@ -120,8 +120,8 @@ func (t *track) fillJob(ctx context.Context, j *job) error {
 	}
 	t.mu.Lock()
 	j.all = all
+	c := &comparison{t: t, from: j.From, why: j.Why, evidence: j.Why != whyReconcile, trusting: !j.hold}
 	t.mu.Unlock()
-	c := &comparison{t: t, from: j.From, why: j.Why, evidence: j.Why != whyReconcile}
 	if c.dead, err = t.b.cfg.Log.BuriedSince(ctx, timeOf(j.From).Add(-lookBack)); err != nil {
 		return err
 	}

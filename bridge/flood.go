@@ -29,6 +29,8 @@ const (
 // meanwhile is held back, within bounds, so that what was dropped can be put
 // before it.
 type flood struct {
+	troubled func() bool // the last poll has failed
+
 	mu     sync.Mutex // the end may come from the timer
 	from   cursor     // before the first full page; zero when there is no flood
 	since  time.Time
@@ -97,7 +99,11 @@ func (f *flood) join(t *track) {
 func (f *flood) end() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.from.isZero() {
+	switch {
+	case f.from.isZero():
+	case f.troubled(): // no page came because none could
+		f.quiet.Reset(floodQuiet)
+	default:
 		f.over()
 	}
 }

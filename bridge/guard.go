@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -43,6 +44,8 @@ type guard struct {
 	fails  int       // failures since the last good poll
 	spoilt int       // bad replies since then
 	heard  time.Time // when the last good reply came; zero when there was none
+
+	troubled atomic.Bool // the last poll that ended had no good reply
 
 	mu      sync.Mutex              // guards what follows
 	stopped bool                    // no poll is begun any more
@@ -163,11 +166,13 @@ func (g *guard) poll(ctx context.Context, req *http.Request) error {
 		if err.(*pollError).result == pollBadReply {
 			g.spoilt++
 		}
+		g.troubled.Store(true)
 		g.polls.failed(time.Now())
 		return err
 	}
 	now := time.Now()
 	g.polls.good(now)
+	g.troubled.Store(false)
 	p.prev, p.spoilt = g.at, g.spoilt
 	if g.fails > 0 && !g.heard.IsZero() {
 		p.lapse = now.Sub(g.heard)

@@ -42,6 +42,7 @@ func (b *Bridge) newSource(channels, groups []string, start cursor) *source {
 	f.work, f.giveUp = context.WithCancel(context.Background())
 	f.guard = newGuard(b.transport, start, b.cfg.PollTimeout, b.polls)
 	f.guard.store = f.take
+	f.flood.troubled = f.guard.troubled.Load
 	return f
 }
 
