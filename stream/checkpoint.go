@@ -63,7 +63,7 @@ func checkpointKey(shard int) string { return "shard." + strconv.Itoa(shard) }
 // read asks the bucket's leader; the zero record and revision mean that there
 // is none.
 func (b *Bookmark) read(ctx context.Context) (rec checkpointRecord, rev uint64, err error) {
-	m, err := b.w.log.leaderGet(ctx, "KV_"+checkpointsBucket, msgGet{LastFor: kvSubject(checkpointsBucket, b.key)})
+	m, err := b.w.log.leaderGet(ctx, kvStream(checkpointsBucket), msgGet{LastFor: kvSubject(checkpointsBucket, b.key)})
 	if errors.Is(err, errNoMessage) {
 		return rec, 0, nil
 	}
@@ -138,7 +138,7 @@ func (w *Writer) checkpoints(ctx context.Context) ([]Checkpoint, error) {
 	if rev != 0 {
 		all = append(all, rec.Checkpoint)
 	}
-	_, err = w.log.direct.get(ctx, "KV_"+checkpointsBucket, msgGet{MultiLast: []string{kvSubject(checkpointsBucket, own.key+".*")}}, probeMost+1, func(m *nats.Msg) error {
+	_, err = w.log.direct.get(ctx, kvStream(checkpointsBucket), msgGet{MultiLast: []string{kvSubject(checkpointsBucket, own.key+".*")}}, probeMost+1, func(m *nats.Msg) error {
 		var rec checkpointRecord
 		if err := json.Unmarshal(m.Data, &rec); err != nil {
 			return wrap("checkpoint of a lane of shard "+strconv.Itoa(w.shard), err)
@@ -158,7 +158,7 @@ const originKey = "origin"
 // Origin is PubNub's cursor at which the log began: what a shard without a
 // checkpoint is followed from. An empty timetoken means that there is none yet.
 func (l *Log) Origin(ctx context.Context) (timetoken string, region int, err error) {
-	m, err := l.leaderGet(ctx, "KV_"+checkpointsBucket, msgGet{LastFor: kvSubject(checkpointsBucket, originKey)})
+	m, err := l.leaderGet(ctx, kvStream(checkpointsBucket), msgGet{LastFor: kvSubject(checkpointsBucket, originKey)})
 	if errors.Is(err, errNoMessage) {
 		return "", 0, nil
 	}

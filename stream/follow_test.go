@@ -240,7 +240,7 @@ func TestAnnouncementsAndDeadLetters(t *testing.T) {
 
 	d := DeadLetter{ID: "user.x.sync:1", Reason: "bad_id", Detail: "content_id is no UUID", Channel: "user.x.sync", Timetoken: "1", Publisher: "p", Raw: []byte("{")}
 	for range 2 {
-		if err := l.Bury(t.Context(), d); err != nil {
+		if _, err := l.Bury(t.Context(), d); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -255,7 +255,7 @@ func TestAnnouncementsAndDeadLetters(t *testing.T) {
 	if string(m.Data) != "{" || header(m.Header, headerChannel) != d.Channel || header(m.Header, headerDetail) != d.Detail || m.Sequence != 1 {
 		t.Errorf("dead letter = %+v", m)
 	}
-	if err := l.Bury(t.Context(), DeadLetter{ID: "x", Reason: "no good"}); err == nil {
+	if _, err := l.Bury(t.Context(), DeadLetter{ID: "x", Reason: "no good"}); err == nil {
 		t.Error("Bury with a reason that is no token = nil")
 	}
 }

@@ -99,7 +99,7 @@ func (l *Log) ownsStale(rec leaseRecord) bool {
 }
 
 func (l *Log) readLease(ctx context.Context, key string) (rec leaseRecord, rev uint64, err error) {
-	m, err := l.leaderGet(ctx, "KV_"+leasesBucket, msgGet{LastFor: kvSubject(leasesBucket, key)})
+	m, err := l.leaderGet(ctx, kvStream(leasesBucket), msgGet{LastFor: kvSubject(leasesBucket, key)})
 	if errors.Is(err, errNoMessage) {
 		return leaseRecord{}, 0, nil
 	}

@@ -60,7 +60,7 @@ type member struct {
 
 // countMembers notes which memberships have changed.
 func (l *Log) countMembers(ctx context.Context, seen map[string]member) error {
-	_, err := l.direct.get(ctx, "KV_"+leasesBucket, msgGet{MultiLast: []string{kvSubject(leasesBucket, membersPrefix+"*")}}, probeMost+1, func(m *nats.Msg) error {
+	_, err := l.direct.get(ctx, kvStream(leasesBucket), msgGet{MultiLast: []string{kvSubject(leasesBucket, membersPrefix+"*")}}, probeMost+1, func(m *nats.Msg) error {
 		subject, seq := header(m.Header, headerSubject), number(m.Header, headerSequence)
 		if seq > seen[subject].seq {
 			seen[subject] = member{seq: seq, changed: time.Now()}
