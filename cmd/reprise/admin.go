@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
@@ -37,8 +38,18 @@ func (a *admin) handler() http.Handler {
 		_, _ = w.Write([]byte("ok\n"))
 	})
 	outer.HandleFunc("GET /readyz", a.readyz)
-	outer.Handle("/", a.guarded(inner))
+	outer.Handle("/", a.guarded(sameOrigin(inner)))
 	return outer
+}
+
+// sameOrigin refuses what a page of another origin has a browser send that is
+// no reading. The page would not see the answer, but the deed would be done.
+func sameOrigin(next http.Handler) http.Handler {
+	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		refuse(w, http.StatusForbidden, "origin", "a page of another origin may not do this")
+	}))
+	return protection.Handler(next)
 }
 
 // guarded asks for the token, if there is one.
@@ -107,13 +118,15 @@ func refuse(w http.ResponseWriter, status int, code, message string) {
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {
-	body, err := json.Marshal(v)
-	if err != nil {
+	var body bytes.Buffer
+	encoder := json.NewEncoder(&body)
+	encoder.SetEscapeHTML(false) // the protocol has none
+	if err := encoder.Encode(v); err != nil {
 		http.Error(w, "internal error", http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // the peer may have gone
+	_, _ = w.Write(bytes.TrimSuffix(body.Bytes(), []byte("\n"))) // the peer may have gone
 }

@@ -53,6 +53,37 @@ func TestAdminToken(t *testing.T) {
 	}
 }
 
+func TestOtherOrigins(t *testing.T) {
+	t.Parallel()
+	ok := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	tests := []struct {
+		method, header, value string
+		want                  int
+	}{
+		{"POST", "", "", 200},
+		{"POST", "Sec-Fetch-Site", "same-origin", 200},
+		{"POST", "Sec-Fetch-Site", "none", 200},
+		{"POST", "Sec-Fetch-Site", "cross-site", 403},
+		{"POST", "Sec-Fetch-Site", "same-site", 403},
+		{"POST", "Origin", "https://evil.example", 403},
+		{"POST", "Origin", "null", 403},
+		{"DELETE", "Origin", "https://evil.example", 403},
+		{"GET", "Sec-Fetch-Site", "cross-site", 200},
+	}
+	for _, tt := range tests {
+		a := &admin{ready: func() (_, _ []string) { return nil, nil }, metrics: ok, v1: ok}
+		r := httptest.NewRequest(tt.method, "http://127.0.0.1:9090/v1/dead/1/retry", nil)
+		if tt.header != "" {
+			r.Header.Set(tt.header, tt.value)
+		}
+		w := httptest.NewRecorder()
+		a.handler().ServeHTTP(w, r)
+		if w.Code != tt.want {
+			t.Errorf("%s with %s: %s = %d %s, want %d", tt.method, tt.header, tt.value, w.Code, w.Body, tt.want)
+		}
+	}
+}
+
 func TestReadyz(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

@@ -73,6 +73,7 @@ func load(cmd *command, args []string, env environment) (cfg *config, rest, warn
 	for i := range table {
 		l.read(&table[i], cfg)
 	}
+	cfg.follow()
 	l.problems = append(l.problems, validate(cmd, cfg, rest)...)
 	if len(l.problems) > 0 {
 		return nil, nil, nil, &usageError{problems: l.problems}
@@ -93,6 +94,14 @@ func (l *loader) read(s *setting, cfg *config) {
 	if err := s.parse(cfg)(g.text); err != nil {
 		l.problem("%s: %q %v (%s)", s.name, s.printable(g.text), err, g.from)
 		delete(cfg.origins, s.name) // no further complaint about it
+	}
+}
+
+// follow changes defaults that follow from other settings.
+func (c *config) follow() {
+	if c.pubnubLanes && c.origins["pubnub-channels"] == fromDefault {
+		c.pubnubChannels = []string{announcementsChannel}
+		c.shown["pubnub-channels"] = announcementsChannel
 	}
 }
 

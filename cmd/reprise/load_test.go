@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -173,6 +174,16 @@ func TestValidate(t *testing.T) {
 		{"channel", "serve", key, []string{"--pubnub-channels", "user.*,a.b.c.*"}, `pubnub-channels: "a.b.c.*" has more than three segments`},
 		{"channel star", "serve", key, []string{"--pubnub-channels", "*"}, `pubnub-channels: "*" has a wildcard`},
 		{"no channel", "serve", key, []string{"--pubnub-channels="}, "pubnub-channels: is empty"},
+		{"lanes", "serve", key, []string{"--pubnub-lanes"}, ""},
+		{"lanes in dev", "dev", nil, []string{"--pubnub-lanes"}, ""},
+		{"lanes and another channel", "serve", key, []string{"--pubnub-lanes", "--pubnub-channels", "global.announcements,user,users.a"}, ""},
+		{"lanes and a wildcard", "serve", key, []string{"--pubnub-lanes", "--pubnub-channels", "user.*,global.announcements"}, `pubnub-channels: "user.*" is a user's, and pubnub-lanes (--pubnub-lanes) carries users`},
+		{"lanes and a user's channel", "serve", append(key, "REPRISE_PUBNUB_LANES=true"), []string{"--pubnub-channels", "user." + exampleUser + ".sync"}, `pubnub-channels: "user.` + exampleUser + `.sync" is a user's, and pubnub-lanes (REPRISE_PUBNUB_LANES)`},
+		{"no lanes and a wildcard", "serve", key, []string{"--pubnub-lanes=false", "--pubnub-channels", "user.*"}, ""},
+		{"lanes on an edge", "edge", key, []string{"--nats-url", "nats://a", "--pubnub-lanes"}, "pubnub-lanes: edge does not use this setting"},
+		{"never reconcile", "serve", key, []string{"--pubnub-reconcile", "0"}, ""},
+		{"reconcile without end", "serve", key, []string{"--pubnub-reconcile", "1ms"}, "pubnub-reconcile: 1ms is below 1s; 0 is never (--pubnub-reconcile)"},
+		{"no history", "serve", key, []string{"--pubnub-history-rate", "0"}, "pubnub-history-rate: "},
 		{"proxy", "serve", key, []string{"--trusted-proxies", "10.0.0.0/8,::1,ten"}, "trusted-proxies: "},
 		{"origin with a scheme", "serve", key, []string{"--pubnub-origin", "https://ps.pndsn.com"}, "pubnub-origin: "},
 		{"port too great", "serve", key, []string{"--listen", "127.0.0.1:70000"}, "listen: "},
@@ -194,6 +205,29 @@ func TestValidate(t *testing.T) {
 				t.Errorf("load(%s %q) = %q, want one problem: %s…", tt.command, tt.args, got, tt.want)
 			}
 		})
+	}
+}
+
+// TestLanesChannels holds that with lanes the default of pubnub-channels has no
+// users in it, and that check --print shows so.
+func TestLanesChannels(t *testing.T) {
+	t.Parallel()
+	file := write(t, "relay.yaml", "pubnub-lanes: true\npubnub-reconcile: 0s\npubnub-history-rate: 90/m\n")
+	cfg, _, _, err := load(find(allCommands(), "bridge"), nil, newEnvironment([]string{"REPRISE_CONFIG=" + file, "PUBNUB_SUBSCRIBE_KEY=k", "REPRISE_NATS_URL=nats://a"}))
+	if err != nil {
+		t.Fatalf("load() error = %v", err)
+	}
+	if got := strings.Join(cfg.pubnubChannels, " "); got != "global.announcements" {
+		t.Errorf("pubnub-channels = %s, want global.announcements", got)
+	}
+	if !cfg.pubnubLanes || cfg.pubnubReconcile != 0 || cfg.pubnubHistoryRate != 1.5 {
+		t.Errorf("load() = lanes %t, reconcile %v, history rate %v, want true, 0s, 1.5", cfg.pubnubLanes, cfg.pubnubReconcile, cfg.pubnubHistoryRate)
+	}
+	_, out, _ := reprise(t.Context(), nil, "check", "--print", "--config", file)
+	for _, want := range []string{`pubnub-channels +global.announcements +default\n`, `pubnub-lanes +true +\S+:1\n`} {
+		if !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("run(check --print) printed %s, want %s in it", out, want)
+		}
 	}
 }
 

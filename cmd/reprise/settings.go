@@ -26,8 +26,10 @@ type config struct {
 
 	pubnubSubscribeKey, pubnubPublishKey, pubnubToken secret
 	pubnubOrigin                                      string
-	pubnubTLS                                         bool
+	pubnubTLS, pubnubLanes                            bool
 	pubnubChannels                                    []string
+	pubnubReconcile                                   time.Duration // 0 is never
+	pubnubHistoryRate                                 rate.Limit
 
 	auth                                string
 	authHMACSecret                      secret
@@ -161,9 +163,18 @@ var table = []setting{
 	{name: "pubnub-tls", def: "true", used: checked(forPubNub),
 		help:  "speak TLS to PubNub",
 		parse: func(c *config) parser { return boolean(&c.pubnubTLS) }},
-	{name: "pubnub-channels", value: "LIST", def: "user.*,global.announcements", used: checked(forBridges),
+	{name: "pubnub-channels", value: "LIST", def: "user.*," + announcementsChannel, used: checked(forBridges),
 		help:  "channels that the bridge subscribes to",
 		parse: func(c *config) parser { return list(&c.pubnubChannels) }},
+	{name: "pubnub-lanes", def: "false", used: checked(forBridges),
+		help:  "carry users by channel groups; unless it is set, pubnub-channels is then " + announcementsChannel,
+		parse: func(c *config) parser { return boolean(&c.pubnubLanes) }},
+	{name: "pubnub-reconcile", value: "DURATION", def: "1h", used: checked(forBridges),
+		help:  "how often PubNub's history of the last two hours is compared with the log; 0 is never",
+		parse: func(c *config) parser { return duration(&c.pubnubReconcile, 0) }},
+	{name: "pubnub-history-rate", value: "RATE", def: "20/s", used: checked(forBridges),
+		help:  "most requests for PubNub's history",
+		parse: func(c *config) parser { return frequency(&c.pubnubHistoryRate, false) }},
 
 	{name: "auth", value: "jwt|none", def: "jwt", used: checked(forEdges),
 		help:  "how devices say who they are; none only on loopback",
@@ -283,6 +294,9 @@ var table = []setting{
 		help:  "how log lines look",
 		parse: func(c *config) parser { return oneOf(&c.logFormat, "", "text", "json") }},
 }
+
+// announcementsChannel is what the bridge subscribes to besides users.
+const announcementsChannel = "global.announcements"
 
 // devDefaults are the defaults that differ in dev.
 func devDefaults() map[string]string {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 // validate returns what is wrong with cfg for cmd beyond single values: what is
@@ -117,7 +118,13 @@ func (c *checker) pubnub() {
 			if why := badChannel(channel); why != "" {
 				c.problem("pubnub-channels", "%q %s", channel, why)
 			}
+			if c.uses("pubnub-lanes") && c.cfg.pubnubLanes && strings.HasPrefix(channel, "user.") {
+				c.problem("pubnub-channels", "%q is a user's, and pubnub-lanes (%s) carries users by channel groups", channel, c.cfg.origins["pubnub-lanes"])
+			}
 		}
+	}
+	if c.uses("pubnub-reconcile") && c.cfg.pubnubReconcile > 0 && c.cfg.pubnubReconcile < time.Second {
+		c.problem("pubnub-reconcile", "%v is below 1s; 0 is never", c.cfg.pubnubReconcile)
 	}
 }
 

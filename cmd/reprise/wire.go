@@ -119,15 +119,16 @@ func loadCertificate(cfg *config) (*tls.Certificate, error) {
 }
 
 func (n *node) adminHandler(telemetry *otel.Telemetry) http.Handler {
-	a := &admin{
-		token:   n.call.cfg.adminToken,
-		ready:   n.ready,
-		metrics: telemetry.MetricsHandler(),
-		v1:      http.HandlerFunc(n.bridgeStats),
-	}
+	v1 := http.NewServeMux()
 	if n.edge != nil {
-		a.v1 = n.edge.Admin()
+		v1.Handle("/v1/", n.edge.Admin())
+	} else {
+		v1.HandleFunc("/v1/", n.bridgeStats)
 	}
+	dead := (&deadRoutes{log: n.log, logger: n.call.log}).handler()
+	v1.Handle("/v1/dead", dead)
+	v1.Handle("/v1/dead/", dead)
+	a := &admin{token: n.call.cfg.adminToken, ready: n.ready, metrics: telemetry.MetricsHandler(), v1: v1}
 	return a.handler()
 }
 
