@@ -11,7 +11,7 @@ func cursorKey(user, device string) string { return user + "." + device }
 
 // Cursor is what device last acknowledged. ok is false when nothing is kept.
 func (l *Log) Cursor(ctx context.Context, user, device string) (at hlc.Timestamp, ok bool, err error) {
-	m, err := l.leaderGet(ctx, "KV_"+cursorsBucket, msgGet{LastFor: "$KV." + cursorsBucket + "." + cursorKey(user, device)})
+	m, err := l.leaderGet(ctx, kvStream(cursorsBucket), msgGet{LastFor: kvSubject(cursorsBucket, cursorKey(user, device))})
 	if errors.Is(err, errNoMessage) {
 		return 0, false, nil
 	}
@@ -25,6 +25,6 @@ func (l *Log) Cursor(ctx context.Context, user, device string) (at hlc.Timestamp
 // SaveCursor keeps what device acknowledged; the newest call wins. User and
 // device are UUIDs.
 func (l *Log) SaveCursor(ctx context.Context, user, device string, at hlc.Timestamp) error {
-	_, err := l.js.Publish(ctx, "$KV."+cursorsBucket+"."+cursorKey(user, device), []byte(at.String()))
+	_, err := l.js.Publish(ctx, kvSubject(cursorsBucket, cursorKey(user, device)), []byte(at.String()))
 	return wrap("cursor "+cursorKey(user, device), err)
 }

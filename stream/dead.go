@@ -2,11 +2,9 @@ package stream
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
-	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -54,32 +52,4 @@ func (l *Log) Bury(ctx context.Context, d DeadLetter) error {
 		raw = raw[:deadMost]
 	}
 	return l.store(ctx, "bury", &nats.Msg{Subject: deadSubject + d.Reason, Data: raw, Header: h})
-}
-
-// ErrNoDeadLetter says that there is no dead letter with that number.
-var ErrNoDeadLetter = errors.New("stream: no such dead letter")
-
-// Buried is a dead letter as the log keeps it.
-type Buried struct {
-	DeadLetter
-	Seq  uint64    // its number
-	At   time.Time // when it was buried
-	Size int       // bytes of the payload; more than len(Raw) where that was cut
-}
-
-// DeadLetters lists at most most dead letters with numbers above after, oldest
-// first; reason "" is any.
-func (l *Log) DeadLetters(ctx context.Context, after uint64, reason string, most int) ([]Buried, error) {
-	panic("not yet")
-}
-
-// DeadLetter returns the dead letter numbered seq, or [ErrNoDeadLetter].
-func (l *Log) DeadLetter(ctx context.Context, seq uint64) (Buried, error) { panic("not yet") }
-
-// Unbury deletes the dead letter numbered seq. One that is gone is no error.
-func (l *Log) Unbury(ctx context.Context, seq uint64) error { panic("not yet") }
-
-// BuriedSince is the set of the ids of the dead letters buried at or after t.
-func (l *Log) BuriedSince(ctx context.Context, t time.Time) (map[string]struct{}, error) {
-	panic("not yet")
 }

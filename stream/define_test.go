@@ -1,8 +1,10 @@
 package stream
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -56,12 +58,15 @@ func TestStreamsAreAsTheContractSays(t *testing.T) {
 		age     time.Duration
 		policy  jetstream.RetentionPolicy
 		atomic  bool
+
+		duplicates time.Duration // 0 is 5 minutes
+		perUser    int64         // 0 is no bound, and the oldest make room
 	}{
-		"REPRISE_EVENTS_0":      {"reprise.ev.0.*", 168 * time.Hour, jetstream.LimitsPolicy, true},
-		"REPRISE_EVENTS_7":      {"reprise.ev.7.*", 168 * time.Hour, jetstream.LimitsPolicy, true},
-		"REPRISE_ANNOUNCEMENTS": {"reprise.all", time.Hour, jetstream.LimitsPolicy, false},
-		"REPRISE_DEAD":          {"reprise.dead.*", 14 * 24 * time.Hour, jetstream.LimitsPolicy, false},
-		"REPRISE_OUTBOX":        {"reprise.out.*.*", 0, jetstream.WorkQueuePolicy, false},
+		"REPRISE_EVENTS_0":      {"reprise.ev.0.*", 168 * time.Hour, jetstream.LimitsPolicy, true, 0, 0},
+		"REPRISE_EVENTS_7":      {"reprise.ev.7.*", 168 * time.Hour, jetstream.LimitsPolicy, true, 0, 0},
+		"REPRISE_ANNOUNCEMENTS": {"reprise.all", time.Hour, jetstream.LimitsPolicy, false, time.Hour, 0},
+		"REPRISE_DEAD":          {"reprise.dead.*", 14 * 24 * time.Hour, jetstream.LimitsPolicy, false, 0, 0},
+		"REPRISE_OUTBOX":        {"reprise.out.*.*", 0, jetstream.WorkQueuePolicy, false, 0, 1000},
 	} {
 		s, err := l.js.Stream(t.Context(), name)
 		if err != nil {
@@ -69,6 +74,12 @@ func TestStreamsAreAsTheContractSays(t *testing.T) {
 			continue
 		}
 		c := s.CachedInfo().Config
+		if c.MaxMsgsPerSubject != cmp.Or(want.perUser, -1) || c.DiscardNewPerSubject != (want.perUser > 0) || (c.Discard == jetstream.DiscardNew) != (want.perUser > 0) {
+			t.Errorf("%s keeps %d of a subject, discards %v, want %d", name, c.MaxMsgsPerSubject, c.Discard, want.perUser)
+		}
+		if c.Duplicates != cmp.Or(want.duplicates, 5*time.Minute) {
+			t.Errorf("%s knows ids for %v", name, c.Duplicates)
+		}
 		if len(c.Subjects) != 1 || c.Subjects[0] != want.subject || c.MaxAge != want.age || c.Retention != want.policy ||
 			c.AllowAtomicPublish != want.atomic || !c.AllowDirect || c.Storage != jetstream.FileStorage || c.Replicas != 1 {
 			t.Errorf("%s = %+v, want %+v", name, c, want)
@@ -77,6 +88,47 @@ func TestStreamsAreAsTheContractSays(t *testing.T) {
 	for _, bucket := range []string{"REPRISE_CHECKPOINTS", "REPRISE_CURSORS", "REPRISE_STATE", "REPRISE_PRESENCE", "REPRISE_LEASES"} {
 		if _, err := l.js.KeyValue(t.Context(), bucket); err != nil {
 			t.Errorf("%s: %v", bucket, err)
+		}
+	}
+}
+
+func TestOpenChangesWhatAnEarlierBuildMade(t *testing.T) {
+	t.Parallel()
+	l := openLog(t, listening)
+	stream := func(name string) jetstream.StreamConfig {
+		t.Helper()
+		s, err := l.js.Stream(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.CachedInfo().Config
+	}
+	wantOutbox, wantAnnouncements := stream(outboxStream), stream(announcementsStream)
+	for _, name := range []string{outboxStream, announcementsStream} {
+		if err := l.js.DeleteStream(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []jetstream.StreamConfig{
+		{Name: outboxStream, Subjects: []string{outboxSubjects}, Retention: jetstream.WorkQueuePolicy, Duplicates: 5 * time.Minute, AllowDirect: true, MaxConsumers: maxConsumers},
+		{Name: announcementsStream, Subjects: []string{announcementsSubject}, MaxAge: time.Hour, Duplicates: 5 * time.Minute, AllowDirect: true, MaxConsumers: maxConsumers},
+	} {
+		if _, err := l.js.CreateStream(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Submit(t.Context(), update(alice, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if err := remote(t, l.ClientURL(), "new", nil).Submit(t.Context(), update(alice, 0)); err != nil {
+		t.Fatal(err)
+	}
+	wantDepth(t, l, 1) // and what was in there, and its id, are kept
+	for want, got := range map[*jetstream.StreamConfig]jetstream.StreamConfig{
+		&wantOutbox: stream(outboxStream), &wantAnnouncements: stream(announcementsStream),
+	} {
+		if !reflect.DeepEqual(got, *want) {
+			t.Errorf("Open made of an earlier build's %s %+v, want %+v", want.Name, got, *want)
 		}
 	}
 }

@@ -80,17 +80,44 @@ type streamState struct {
 
 // info asks the leader of shard for its state.
 func (l *Log) info(ctx context.Context, shard int) (streamState, error) {
+	return l.state(ctx, eventsStream(shard))
+}
+
+// state asks stream's leader for its state.
+func (l *Log) state(ctx context.Context, stream string) (streamState, error) {
 	var answer struct {
 		State streamState `json:"state"`
 		Error *apiError   `json:"error"`
 	}
-	if err := l.api(ctx, "STREAM.INFO."+eventsStream(shard), struct{}{}, &answer); err != nil {
+	if err := l.api(ctx, "STREAM.INFO."+stream, struct{}{}, &answer); err != nil {
 		return streamState{}, err
 	}
 	if answer.Error != nil {
-		return streamState{}, fmt.Errorf("stream: %s: %w", eventsStream(shard), answer.Error)
+		return streamState{}, fmt.Errorf("stream: %s: %w", stream, answer.Error)
 	}
 	return answer.State, nil
+}
+
+// deleteMsg takes the message numbered seq out of stream. One that is gone is
+// no error: the server has several ways to say so, its leader one.
+func (l *Log) deleteMsg(ctx context.Context, stream string, seq uint64) error {
+	req := struct {
+		Seq     uint64 `json:"seq"`
+		NoErase bool   `json:"no_erase"`
+	}{seq, true}
+	var answer struct {
+		Error *apiError `json:"error"`
+	}
+	if err := l.api(ctx, "STREAM.MSG.DELETE."+stream, req, &answer); err != nil {
+		return err
+	}
+	if answer.Error == nil {
+		return nil
+	}
+	if _, err := l.leaderGet(ctx, stream, msgGet{Seq: seq}); errors.Is(err, errNoMessage) {
+		return nil
+	}
+	return fmt.Errorf("stream: %s: delete %d: %w", stream, seq, answer.Error)
 }
 
 // apiTimeout bounds one question to the server.

@@ -13,6 +13,14 @@
 // [Log.Resume] to learn what a device's cursor is worth, and [Log.Read] for
 // what is older than its tails.
 //
+// The way up is the outbox: an edge calls [Log.Submit], who writes the shard
+// takes entries from [Log.FollowOutbox] and, once they are with PubNub,
+// [Log.Settle]s them. Beside the log itself stand the users who want to be
+// listened for ([Log.Register], [Log.FollowRegistrations], [Log.Users]), devices
+// heard of lately ([Log.Seen], [Log.Present]), dead letters ([Log.Bury],
+// [Log.DeadLetters]) and requests to who writes a shard ([Log.Ask],
+// [Writer.Answer]).
+//
 // # Guarantees
 //
 //   - Within a shard Reprise-Hlc strictly increases with the sequence, markers
@@ -24,6 +32,9 @@
 //   - Read returns every event of a user in its range, or an error.
 //   - Resume says complete only where the leader of the stream has shown that
 //     nothing behind the cursor was cut.
+//   - An update that Submit accepted is handed out by FollowOutbox, by each call
+//     once, until it is settled; a full outbox refuses what is new and keeps what
+//     it has.
 //
 // # Failure modes
 //
@@ -35,6 +46,10 @@
 //     set. A power cut of a single server may lose the last SyncInterval. What
 //     was lost that way is noticed: a cursor from the lost stretch resumes with
 //     complete false and the reason store_reset.
+//   - HAZARD: an update that was published and not yet settled comes again,
+//     marked Again, after a crash. Its id tells whether the log has it.
+//   - HAZARD: a single server that is started anew forgets the ids of settled
+//     updates: one that is sent again then is an entry again.
 //
 // # Concurrency
 //

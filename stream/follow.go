@@ -230,19 +230,8 @@ func (f *follower) consume(ctx context.Context) error {
 		return err
 	}
 	defer it.Stop()
-	// What was under way on a connection that was cut will not come. Nor is the
-	// consumer there any more, if its server was started anew.
-	connected := f.log.nc.StatusChanged(nats.CONNECTED)
-	defer f.log.nc.RemoveStatusListener(connected)
-	ctx, cut := context.WithCancelCause(ctx)
-	defer cut(nil)
-	go func() {
-		select {
-		case <-connected:
-			cut(errReconnected)
-		case <-ctx.Done():
-		}
-	}()
+	ctx, release := f.log.untilReconnected(ctx)
+	defer release()
 	acking, stop := context.WithCancel(ctx)
 	var acker sync.WaitGroup
 	acker.Go(func() { f.ack(acking) })
@@ -262,6 +251,26 @@ func (f *follower) consume(ctx context.Context) error {
 		if n%ackEvery == 0 {
 			f.ackNewest()
 		}
+	}
+}
+
+// untilReconnected ends the returned context, with the cause errReconnected,
+// once the connection to the server is a new one: what was under way on the old
+// one will not come, nor is a consumer in memory there any more if its server
+// was started anew. release must be called.
+func (l *Log) untilReconnected(ctx context.Context) (same context.Context, release func()) {
+	connected := l.nc.StatusChanged(nats.CONNECTED)
+	same, cut := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-connected:
+			cut(errReconnected)
+		case <-same.Done():
+		}
+	}()
+	return same, func() {
+		cut(nil)
+		l.nc.RemoveStatusListener(connected)
 	}
 }
 

@@ -484,18 +484,7 @@ func TestFollowWaitsOutAnOutage(t *testing.T) {
 func TestBackupRestoredUnderARunningWriter(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	start := func(port int) *server.Server {
-		ns, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: dir, NoSigs: true, NoLog: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ns.Start()
-		if !ns.ReadyForConnections(10 * time.Second) {
-			t.Fatal("the server does not start")
-		}
-		return ns
-	}
-	ns := start(server.RANDOM_PORT)
+	ns := runServer(t, dir, server.RANDOM_PORT)
 	defer func() { ns.Shutdown() }()
 	port := ns.Addr().(*net.TCPAddr).Port
 	l := openLog(t, func(c *Config) { c.URL, c.DataDir = ns.ClientURL(), "" })
@@ -510,8 +499,7 @@ func TestBackupRestoredUnderARunningWriter(t *testing.T) {
 
 	ns.Shutdown()
 	ns.WaitForShutdown()
-	dir = backup
-	ns = start(port)
+	ns = runServer(t, backup, port)
 	<-w.Done() // it notices by itself, without an append
 	if err := w.Err(); !errors.Is(err, ErrDeposed) {
 		t.Fatalf("Err() on a restored log = %v, want %v", err, ErrDeposed)

@@ -99,7 +99,7 @@ func (l *Log) ownsStale(rec leaseRecord) bool {
 }
 
 func (l *Log) readLease(ctx context.Context, key string) (rec leaseRecord, rev uint64, err error) {
-	m, err := l.leaderGet(ctx, "KV_"+leasesBucket, msgGet{LastFor: "$KV." + leasesBucket + "." + key})
+	m, err := l.leaderGet(ctx, kvStream(leasesBucket), msgGet{LastFor: kvSubject(leasesBucket, key)})
 	if errors.Is(err, errNoMessage) {
 		return leaseRecord{}, 0, nil
 	}
@@ -179,7 +179,7 @@ func (l *Log) swap(ctx context.Context, bucket, key string, value any, rev uint6
 	if err != nil {
 		return 0, fmt.Errorf("stream: %s %s: %w", bucket, key, err)
 	}
-	ack, err := l.js.Publish(ctx, "$KV."+bucket+"."+key, data, jetstream.WithExpectLastSequencePerSubject(rev))
+	ack, err := l.js.Publish(ctx, kvSubject(bucket, key), data, jetstream.WithExpectLastSequencePerSubject(rev))
 	var api *jetstream.APIError
 	if errors.As(err, &api) && isWrongSequence(int(api.ErrorCode)) {
 		return 0, errSwapped

@@ -79,18 +79,20 @@ const (
 // Log is an open event log. Safe for concurrent use.
 type Log struct {
 	// static after construction
-	cfg      Config
-	boot     string // names this opening of the log
-	server   *embedded
-	nc       *nats.Conn // everything but appends
-	appends  *nats.Conn // appends: never buffers while it reconnects
-	js       jetstream.JetStream
-	direct   *direct
-	shards   []*shard
-	logger   *slog.Logger
-	inst     instruments
-	stop     context.CancelFunc
-	watching sync.WaitGroup
+	cfg        Config
+	boot       string // names this opening of the log
+	server     *embedded
+	nc         *nats.Conn // everything but appends
+	appends    *nats.Conn // appends: never buffers while it reconnects
+	js         jetstream.JetStream
+	direct     *direct
+	shards     []*shard
+	logger     *slog.Logger
+	inst       instruments
+	sightings  sightings
+	registered *recent[string] // users, see Register
+	stop       context.CancelFunc
+	working    sync.WaitGroup // watch and writeSightings
 
 	reached atomic.Int64 // Unix ns of the server's last answer to watch
 	held    sync.Map     // *Writer whose appends are not stored: since when, a time.Time
@@ -123,7 +125,10 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	l := &Log{cfg: cfg, boot: uuid.NewString(), logger: cfg.Logger}
+	l := &Log{
+		cfg: cfg, boot: uuid.NewString(), logger: cfg.Logger,
+		sightings: newSightings(), registered: newRecent[string](registeredFor, registeredMost),
+	}
 	if err := l.open(ctx); err != nil {
 		l.Close()
 		return nil, err
@@ -179,10 +184,11 @@ func (l *Log) open(ctx context.Context) error {
 	if err := l.define(ctx); err != nil {
 		return err
 	}
-	watch, stop := context.WithCancel(context.Background())
+	work, stop := context.WithCancel(context.Background())
 	l.stop = stop
 	l.reached.Store(time.Now().UnixNano())
-	l.watching.Go(func() { l.watch(watch) })
+	l.working.Go(func() { l.watch(work) })
+	l.working.Go(func() { l.writeSightings(work) })
 	return nil
 }
 
@@ -276,7 +282,7 @@ func (l *Log) unhold(w *Writer) { l.held.Delete(w) }
 func (l *Log) Close() error {
 	if l.stop != nil {
 		l.stop()
-		l.watching.Wait()
+		l.working.Wait()
 	}
 	for _, nc := range []*nats.Conn{l.appends, l.nc} {
 		if nc != nil {

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"encoding/base64"
 	"fmt"
 	"hash/fnv"
 	"strconv"
@@ -14,7 +15,9 @@ const (
 	deadStream           = "REPRISE_DEAD"
 	deadSubject          = "reprise.dead."
 	outboxStream         = "REPRISE_OUTBOX"
-	outboxSubjects       = "reprise.out.*.*"
+	outboxPrefix         = "reprise.out."
+	outboxSubjects       = outboxPrefix + "*.*"
+	askPrefix            = "reprise.ask." // of no stream: requests to who writes a shard
 
 	checkpointsBucket = "REPRISE_CHECKPOINTS"
 	cursorsBucket     = "REPRISE_CURSORS"
@@ -44,6 +47,9 @@ const (
 	// that the log held then. No record's stamp lies between it and the marker's.
 	headerPrevious = "Reprise-Previous"
 
+	// headerID is a device's own id of an update in the outbox.
+	headerID = "Reprise-Id"
+
 	headerReason    = "Reprise-Reason"
 	headerDetail    = "Reprise-Detail"
 	headerChannel   = "Reprise-Channel"
@@ -57,6 +63,7 @@ const (
 	headerBatchCommit = "Nats-Batch-Commit"
 	headerSequence    = "Nats-Sequence"
 	headerSubject     = "Nats-Subject"
+	headerTimeStamp   = "Nats-Time-Stamp"
 	headerNumPending  = "Nats-Num-Pending"
 	headerLastSeq     = "Nats-Last-Sequence"
 	headerUpTo        = "Nats-UpTo-Sequence"
@@ -70,6 +77,33 @@ func eventsStream(shard int) string { return "REPRISE_EVENTS_" + strconv.Itoa(sh
 func eventsPrefix(shard int) string { return "reprise.ev." + strconv.Itoa(shard) + "." }
 
 func subjectOf(shard int, user string) string { return eventsPrefix(shard) + user }
+
+// outboxSubject is where user's updates wait; "*" is every user of shard.
+func outboxSubject(shard int, user string) string {
+	return outboxPrefix + strconv.Itoa(shard) + "." + user
+}
+
+// outboxConsumer names the consumer of who writes shard.
+func outboxConsumer(shard int) string { return "bridge-" + strconv.Itoa(shard) }
+
+// outboxID is an update's Nats-Msg-Id, in the outbox and in the log.
+func outboxID(user, device, id string) string { return "out:" + user + ":" + device + ":" + id }
+
+func askSubject(shard int) string { return askPrefix + strconv.Itoa(shard) }
+
+func kvStream(bucket string) string { return "KV_" + bucket }
+
+func kvSubject(bucket, key string) string { return "$KV." + bucket + "." + key }
+
+// registrationKey is in the bucket of the checkpoints; "*" is every user of shard.
+func registrationKey(shard int, user string) string {
+	return "user." + strconv.Itoa(shard) + "." + user
+}
+
+// presenceKey makes a token of a device's name, which may hold any character.
+func presenceKey(user, device string) string {
+	return user + "." + base64.RawURLEncoding.EncodeToString([]byte(device))
+}
 
 // userOf is the last token of an event's subject.
 func userOf(subject string) string { return subject[strings.LastIndexByte(subject, '.')+1:] }

@@ -241,7 +241,7 @@ func (w *Writer) fence(ctx context.Context, at Position, previous hlc.Timestamp)
 // readCheckpoint reads the shard's checkpoint from the bucket's leader; the
 // zero record and revision mean that there is none.
 func (w *Writer) readCheckpoint(ctx context.Context) (rec checkpointRecord, rev uint64, err error) {
-	m, err := w.log.leaderGet(ctx, "KV_"+checkpointsBucket, msgGet{LastFor: "$KV." + checkpointsBucket + "." + w.checkpointKey()})
+	m, err := w.log.leaderGet(ctx, kvStream(checkpointsBucket), msgGet{LastFor: kvSubject(checkpointsBucket, w.checkpointKey())})
 	if errors.Is(err, errNoMessage) {
 		return rec, 0, nil
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"reprise/hlc"
@@ -92,6 +93,21 @@ func remote(t testing.TB, url, node string, change func(*Config)) *Log {
 			change(c)
 		}
 	})
+}
+
+// runServer starts a server of its own, as an external one is. Whoever calls it
+// shuts it down.
+func runServer(t testing.TB, dir string, port int) *server.Server {
+	t.Helper()
+	ns, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: dir, NoSigs: true, NoLog: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns.Start()
+	if !ns.ReadyForConnections(10 * time.Second) {
+		t.Fatal("the server does not start")
+	}
+	return ns
 }
 
 func listening(c *Config) { c.Listen = "127.0.0.1:0" }

@@ -49,7 +49,9 @@ type Writer struct {
 	acks  chan *nats.Msg // sent to by nats.go, never closed
 	inbox string         // prefix of reply subjects
 	stop  chan struct{}  // closed by fail: run and renew end
-	done  chan struct{}  // closed when run and renew have returned
+	done  chan struct{}  // closed when run, renew and answers have returned
+
+	answers sync.WaitGroup // added to with mu held, while err is nil
 
 	// owned by Acquire
 	newest uint64 // epoch of the log's last record
@@ -152,6 +154,7 @@ func (w *Writer) start(ready <-chan struct{}) {
 		<-w.stop
 		cancel()
 		both.Wait()
+		w.answers.Wait()
 		close(w.done)
 	}()
 }

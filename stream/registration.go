@@ -1,0 +1,192 @@
+package stream
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// NoLane is the lane of a user who has none.
+const NoLane = -1
+
+// Registration is a user whose events are wanted although there may be none yet.
+type Registration struct {
+	User string
+	Lane int       // the lane that carries the user's channels, or NoLane
+	At   time.Time // when the user was registered
+	rev  uint64
+}
+
+// registrationRecord is a Registration as the bucket keeps it.
+type registrationRecord struct {
+	Lane int   `json:"lane"`
+	At   int64 `json:"at"` // Unix ms
+}
+
+const (
+	// registeredFor is how long this process takes a registration for granted.
+	// It ends so that one that was lost, with a backup put back, is made again.
+	registeredFor = time.Hour
+	// registeredMost bounds the users remembered so (some 12 MiB); one that is
+	// forgotten costs a question to the server.
+	registeredMost = 1 << 16
+)
+
+// Register makes user known to the bridges. It is harmless to repeat, and costs
+// nothing for a user whom this process has registered within the last hour.
+func (l *Log) Register(ctx context.Context, user string) error {
+	if err := validUser(user); err != nil {
+		return err
+	}
+	if l.registered.has(user, time.Now()) {
+		return nil
+	}
+	rec := registrationRecord{Lane: NoLane, At: l.cfg.Wall().UnixMilli()}
+	if _, err := l.swap(ctx, checkpointsBucket, registrationKey(l.Shard(user), user), rec, 0); err != nil && !errors.Is(err, errSwapped) {
+		return fmt.Errorf("stream: register user %s: %w", user, err)
+	}
+	l.registered.claim(user, time.Now())
+	return nil
+}
+
+// Assign moves r to a lane. Only who writes the shard calls it. An error says,
+// too, that the registration was changed since r was handed out, to another
+// lane; then FollowRegistrations hands out that one.
+func (l *Log) Assign(ctx context.Context, r Registration, lane int) error {
+	key := registrationKey(l.Shard(r.User), r.User)
+	_, err := l.swap(ctx, checkpointsBucket, key, registrationRecord{Lane: lane, At: r.At.UnixMilli()}, r.rev)
+	if errors.Is(err, errSwapped) {
+		// Perhaps by an earlier call of which only the answer was lost.
+		m, rerr := l.leaderGet(ctx, kvStream(checkpointsBucket), msgGet{LastFor: kvSubject(checkpointsBucket, key)})
+		var there registrationRecord
+		if rerr == nil && json.Unmarshal(m.Data, &there) == nil && there.Lane == lane {
+			return nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("stream: assign user %s to lane %d: %w", r.User, lane, err)
+	}
+	return nil
+}
+
+// FollowRegistrations calls fn, from one goroutine, for each registered user
+// of shard and then for each new or changed registration, until ctx ends; then
+// it returns nil. current is called once, from the same goroutine, when all
+// that were there at the beginning have been handed out. A registration may
+// come twice: after a lost connection all come again. An error says that there
+// is no such shard.
+func (l *Log) FollowRegistrations(ctx context.Context, shard int, fn func(Registration), current func()) error {
+	if shard < 0 || shard >= len(l.shards) {
+		return fmt.Errorf("stream: shard %d of %d", shard, len(l.shards))
+	}
+	f := &registrationFollower{log: l, filter: kvSubject(checkpointsBucket, registrationKey(shard, "*")), fn: fn, current: current}
+	for n := 0; ctx.Err() == nil; n++ {
+		f.at = 0
+		err := f.consume(ctx)
+		if f.at != 0 {
+			n = 0
+		}
+		if ctx.Err() == nil {
+			l.logger.Warn("registrations are followed anew", "shard", shard, "err", err)
+			retry(ctx, n)
+		}
+	}
+	return nil
+}
+
+// registrationFollower follows the registrations of one shard. Its fields are
+// owned by FollowRegistrations's goroutine.
+type registrationFollower struct {
+	log     *Log
+	filter  string
+	fn      func(Registration)
+	current func() // nil once it was called
+	at      uint64 // newest record that was handed out since the consumer was made
+}
+
+// currentPatience is how long nothing comes before the end is looked for anew:
+// the record there may have been deleted before it was handed out.
+const currentPatience = time.Second
+
+// consume hands out the newest record of every user and then what comes.
+func (f *registrationFollower) consume(ctx context.Context) error {
+	ctx, release := f.log.untilReconnected(ctx)
+	defer release()
+	end, err := f.end(ctx)
+	if err != nil {
+		return err
+	}
+	return f.deliver(ctx, end)
+}
+
+// deliver makes a consumer and hands out what it delivers. With the record at
+// end, all that there were have been handed out.
+func (f *registrationFollower) deliver(ctx context.Context, end uint64) error {
+	c, err := f.log.js.OrderedConsumer(ctx, kvStream(checkpointsBucket), jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{f.filter}, DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy,
+	})
+	if err != nil {
+		return err
+	}
+	it, err := c.Messages()
+	if err != nil {
+		return err
+	}
+	defer it.Stop()
+	for {
+		wait, cancel := ctx, context.CancelFunc(func() {})
+		if f.current != nil {
+			if f.at >= end {
+				f.current()
+				f.current = nil
+				continue
+			}
+			wait, cancel = context.WithTimeout(ctx, currentPatience)
+		}
+		m, err := it.Next(jetstream.NextContext(wait))
+		cancel()
+		switch {
+		case err == nil:
+			if err := f.hand(m); err != nil {
+				return err
+			}
+		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+			if end, err = f.end(ctx); err != nil {
+				return err
+			}
+		default:
+			return cmp.Or(context.Cause(ctx), err)
+		}
+	}
+}
+
+// end is the sequence of the newest registration as the bucket's leader knows
+// it, 0 when there is none.
+func (f *registrationFollower) end(ctx context.Context) (uint64, error) {
+	m, err := f.log.leaderGet(ctx, kvStream(checkpointsBucket), msgGet{LastFor: f.filter})
+	if errors.Is(err, errNoMessage) {
+		return 0, nil
+	}
+	return m.Seq, err
+}
+
+// hand hands out m. What is no registration, the mark of a deletion say, only
+// moves the position.
+func (f *registrationFollower) hand(m jetstream.Msg) error {
+	seq, _, err := sequenceOf(m.Reply())
+	if err != nil {
+		return err
+	}
+	f.at = seq
+	var rec registrationRecord
+	if json.Unmarshal(m.Data(), &rec) != nil {
+		return nil
+	}
+	f.fn(Registration{User: userOf(m.Subject()), Lane: rec.Lane, At: time.UnixMilli(rec.At), rev: seq})
+	return nil
+}
