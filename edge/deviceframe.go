@@ -14,7 +14,10 @@ import (
 type frameKind uint8
 
 const (
-	frameUpdate frameKind = iota // any of the four that go up to PubNub
+	frameWatchlist frameKind = iota // this one and the next three go up to PubNub
+	frameProgress
+	frameCommand
+	frameHandoff
 	frameAck
 	frameToken
 	frameHeartbeat
@@ -23,10 +26,12 @@ const (
 
 // deviceFrame is a frame that a device sent, as far as it is acted on.
 type deviceFrame struct {
-	kind  frameKind
-	id    string        // of an update, or what stood there if it was a string
-	hlc   hlc.Timestamp // frameAck
-	token string        // frameToken
+	kind    frameKind
+	id      string                     // of an update, or what stood there if it was a string
+	raw     map[string]json.RawMessage // an update's members, as written
+	expires int64                      // frameCommand: Unix ms; 0 is never
+	hlc     hlc.Timestamp              // frameAck
+	token   string                     // frameToken
 }
 
 // badFrame is why a frame was not taken: a code of the protocol and a text for
@@ -68,6 +73,7 @@ func parseFrame(text []byte, opaque bool, now int64) (deviceFrame, *badFrame) {
 			m.fail("token", "missing, or not a string")
 		}
 	case "watchlist_update":
+		f.kind, f.raw = frameWatchlist, m.raw
 		m.update()
 		if op, _ := m.text("operation"); op != "add" && op != "remove" {
 			m.fail("operation", "neither add nor remove")
@@ -75,17 +81,20 @@ func parseFrame(text []byte, opaque bool, now int64) (deviceFrame, *badFrame) {
 		m.identifier("content_id")
 		m.length("unique_tag", 128)
 	case "progress_update":
+		f.kind, f.raw = frameProgress, m.raw
 		m.update()
 		m.identifier("content_id")
 		m.seconds("position_seconds", true)
 		m.seconds("duration_seconds", false)
 	case "device_command":
+		f.kind, f.raw = frameCommand, m.raw
 		m.update()
 		m.identifier("target_device_id")
 		m.length("command_type", 64)
-		m.object("payload")
-		m.expiry("expires_at", now)
+		m.payload("payload")
+		f.expires = m.expiry("expires_at", now)
 	case "device_handoff":
+		f.kind, f.raw = frameHandoff, m.raw
 		m.update()
 		m.identifier("target_device_id")
 		m.length("content_id", 128)
@@ -166,16 +175,27 @@ func (m *members) seconds(name string, required bool) {
 	}
 }
 
-func (m *members) object(name string) {
-	if raw, given := m.raw[name]; given && (len(raw) == 0 || raw[0] != '{') {
-		m.fail(name, "not an object")
-	}
-}
-
-func (m *members) expiry(name string, now int64) {
+// payload checks what goes along with a command: an object that becomes part of
+// the one that has its command_type.
+func (m *members) payload(name string) {
 	raw, given := m.raw[name]
 	if !given {
 		return
+	}
+	var inside map[string]json.RawMessage
+	if json.Unmarshal(raw, &inside) != nil || inside == nil {
+		m.fail(name, "not an object")
+	} else if _, has := inside["command_type"]; has {
+		m.fail(name, "has a command_type, which stands beside it")
+	} else if levels(raw) > maxLevels-1 {
+		m.fail(name, "more than "+strconv.Itoa(maxLevels-1)+" levels")
+	}
+}
+
+func (m *members) expiry(name string, now int64) int64 {
+	raw, given := m.raw[name]
+	if !given {
+		return 0
 	}
 	at, err := strconv.ParseUint(string(raw), 10, 63)
 	if err != nil {
@@ -183,6 +203,7 @@ func (m *members) expiry(name string, now int64) {
 	} else if at != 0 && int64(at) <= now && m.bad == nil {
 		m.bad = &badFrame{"expired", name + ": has passed"}
 	}
+	return int64(at)
 }
 
 func digits(s string, most int) bool {

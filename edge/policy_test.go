@@ -227,6 +227,48 @@ func TestTooManyMessages(t *testing.T) {
 	})
 }
 
+// A reader that waits, here for the message rate, hears nothing: that is no
+// silence of the device's, but what comes after it is.
+func TestWaitingReaderIsNoSilence(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := play(t, Config{MessageRate: 0.01})
+		raw := p.raw(uuidA, uuidOf('a', 1), "")
+		begin := time.Now()
+		answers := make(chan int, 1)
+		go func() {
+			n := 0
+			for ; ; n++ {
+				for {
+					op, _, err := raw.tryFrame()
+					if err != nil {
+						t.Errorf("tryFrame() = %v, want %d answers", err, messageBurst+1)
+					}
+					if err != nil || op == opText {
+						break
+					}
+				}
+				if n == messageBurst {
+					break
+				}
+			}
+			answers <- n + 1
+		}()
+		for range messageBurst + 1 {
+			raw.write(opText, []byte(`{"type":"device_handoff","id":"`+uuidB+`","target_device_id":"`+uuidB+`","content_id":"x"}`))
+		}
+		if n := <-answers; n != messageBurst+1 || time.Since(begin) < 90*time.Second {
+			t.Errorf("answers = %d after %v, want %d after 100 s", n, time.Since(begin), messageBurst+1)
+		}
+		begin = time.Now()
+		if code := raw.closeCode(); code != codeHeartbeat {
+			t.Errorf("close code = %d, want %d", code, codeHeartbeat)
+		}
+		if took := time.Since(begin); took < 60*time.Second || took > 61*time.Second {
+			t.Errorf("closed %v after the last answer, want 60 s", took)
+		}
+	})
+}
+
 // Acknowledging each event of a long replay is not too much.
 func TestAcknowledgementsAreFree(t *testing.T) {
 	bubble(t, func(t *testing.T) {

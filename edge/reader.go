@@ -51,7 +51,9 @@ func (c *conn) read() {
 		case !utf8.Valid(m.bytes):
 			c.refuse(codeInvalidUTF8, "utf8")
 		default:
+			c.wire.hold()
 			c.take(m.bytes)
+			c.wire.unhold()
 		}
 		m.give()
 		if c.ending.Load() != 0 {

@@ -31,7 +31,7 @@ type wire struct {
 	slow    time.Duration
 
 	early    []byte       // read by net/http before the upgrade; owned by the reader
-	lastRead atomic.Int64 // when a byte last came, on the server's clock
+	lastRead atomic.Int64 // when a byte last came, on the server's clock; set by the reader
 	parting  atomic.Int64 // Unix ns after which nothing is written; 0 is not yet
 
 	unfinished []byte // a frame of the library's in the making; owned by its writer
@@ -57,6 +57,14 @@ func (w *wire) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// held is a time that does not come.
+const held = time.Duration(1 << 62)
+
+// hold says that the reader is about to look away, to wait for the log as a
+// rule. Until unhold the device does not count as silent: nobody would hear it.
+func (w *wire) hold()   { w.lastRead.Store(int64(held)) }
+func (w *wire) unhold() { w.lastRead.Store(int64(w.elapsed())) }
 
 // Write implements net.Conn for the library, whose frames come in pieces.
 func (w *wire) Write(p []byte) (int, error) {
