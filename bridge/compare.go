@@ -49,9 +49,9 @@ type comparison struct {
 // start is from where on history is read.
 func (c *comparison) start() string { return timetokenAt(timeOf(c.from).Add(-fillMargin)) }
 
-// compare does users: everything of theirs that history has is in the log when
-// it returns nil, and nothing of theirs is held back.
-func (c *comparison) compare(ctx context.Context, users []string) error {
+// compare does users, and calls did for each: everything of theirs that history
+// has is in the log when it returns nil.
+func (c *comparison) compare(ctx context.Context, users []string, did func(user string)) error {
 	b := c.t.b
 	var channels []string
 	for _, user := range users {
@@ -69,6 +69,7 @@ func (c *comparison) compare(ctx context.Context, users []string) error {
 		if err := c.user(ctx, user, counts); err != nil {
 			return err
 		}
+		did(user)
 	}
 	return c.t.shard.writer.Flush(ctx)
 }

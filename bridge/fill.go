@@ -89,7 +89,7 @@ func (t *track) fillWanted(ctx context.Context) error {
 			return nil
 		}
 		c := &comparison{t: t, from: from, why: whyNew}
-		if err := c.compare(ctx, slices.Collect(maps.Keys(batch))); err != nil && !refused(err) {
+		if err := c.compare(ctx, slices.Collect(maps.Keys(batch)), func(string) {}); err != nil && !refused(err) {
 			return err
 		}
 		for user, w := range batch {
@@ -130,7 +130,7 @@ func (t *track) fillJob(ctx context.Context, j *job) error {
 		if len(batch) == 0 {
 			break
 		}
-		if err := c.compare(ctx, batch); refused(err) {
+		if err := c.compare(ctx, batch, func(user string) { t.did(j, user) }); refused(err) {
 			t.b.cfg.Logger.Error("PubNub does not give its history: what its queue has dropped is lost", "err", err)
 			if c.evidence {
 				if err := c.gap(ctx, "", time.Now()); err != nil {
@@ -141,7 +141,7 @@ func (t *track) fillJob(ctx context.Context, j *job) error {
 		} else if err != nil {
 			return err
 		}
-		t.didUsers(j, batch, last)
+		t.didAll(j, last)
 	}
 	return c.end(ctx, j)
 }
@@ -174,19 +174,23 @@ func (t *track) nextUsers(j *job) (batch []string, last string) {
 	return batch, last
 }
 
-// didUsers notes that batch is done, and everyone up to last.
-func (t *track) didUsers(j *job, batch []string, last string) {
+// did notes that user is done: nothing of theirs waits any more.
+func (t *track) did(j *job, user string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	j.ahead[user] = struct{}{}
+	kick(t.drainSoon)
+}
+
+// didAll notes that everyone up to last is done.
+func (t *track) didAll(j *job, last string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	j.After = max(j.After, last)
-	for _, user := range batch {
-		j.ahead[user] = struct{}{}
-	}
 	for user := range j.ahead {
 		if _, listed := slices.BinarySearch(j.all, user); listed && user <= j.After {
 			delete(j.ahead, user)
 		}
 	}
-	kick(t.drainSoon)
 	kick(t.saveSoon)
 }

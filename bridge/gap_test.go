@@ -25,7 +25,9 @@ func gapRig(t *testing.T, shards int, emulator pubnubtest.Config) *rig {
 // settled waits until the bridge compares nothing any more.
 func (r *rig) settled() {
 	r.t.Helper()
-	for ctx := testContext(r.t); r.b.Health().Filling || r.anythingHeld(); {
+	ctx, cancel := context.WithTimeout(r.t.Context(), 5*patience)
+	defer cancel()
+	for r.b.Health().Filling || r.anythingHeld() {
 		if ctx.Err() != nil {
 			r.t.Fatalf("history is still being compared: %+v\n%s", r.b.Health(), r.logged.tail())
 		}

@@ -2,8 +2,11 @@ package bridge
 
 import (
 	"context"
+	"fmt"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -55,6 +58,71 @@ func TestStandby(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Errorf("Run() = %v, want nil", err)
 	}
+}
+
+// TestBridgesShareShards runs three bridges on one log, one after another ends,
+// while messages flow: the shards are shared fairly, each has one writer, and
+// nothing is lost, doubled or out of order.
+func TestBridgesShareShards(t *testing.T) {
+	t.Parallel()
+	const shards, users = 6, 12
+	r := newRig(t, shards, pubnubtest.Config{})
+	r.follow()
+	r.start()
+	all := []*Bridge{r.b}
+	var stops []func()
+	for i := range 2 {
+		log, err := stream.Open(testContext(t), stream.Config{URL: r.log.ClientURL(), Node: fmt.Sprint("other", i)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { log.Close() })
+		cfg := r.cfg
+		cfg.Log = log
+		b, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- b.Run(ctx) }()
+		stop := sync.OnceFunc(func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Errorf("Run() = %v, want nil", err)
+			}
+		})
+		t.Cleanup(stop)
+		all, stops = append(all, b), append(stops, stop)
+	}
+	n := 0
+	var seen []stream.Record
+	until := func(want ...int) {
+		t.Helper()
+		deadline := testContext(t)
+		for {
+			var have []int
+			for _, b := range all {
+				have = append(have, b.Health().Shards)
+			}
+			if slices.Equal(have, want) {
+				return
+			}
+			if deadline.Err() != nil {
+				t.Fatalf("the bridges write %v shards, want %v", have, want)
+			}
+			r.publishNumbered(n, users, users)
+			n += users
+			seen = append(seen, r.events(users)...)
+		}
+	}
+	until(2, 2, 2)
+	stops[0]()
+	until(3, 0, 3)
+	stops[1]()
+	until(6, 0, 0)
+	checkNumbered(t, seen, n)
+	r.noMore(userN(0))
 }
 
 // TestDeposed takes the lease of one shard away from under a running bridge.

@@ -99,6 +99,9 @@ func (w *Writer) loadKnown(ctx context.Context, saved []Checkpoint) error {
 	const atLeast, atMost = 1024, 1 << 16
 	last := w.head - window
 	from := last - min(last, atLeast) + 1
+	if len(saved) == 0 {
+		from = 1
+	}
 	for _, c := range saved {
 		from = min(from, c.Seq+1)
 	}

@@ -30,7 +30,7 @@ func openLog(t *testing.T, shards int) *stream.Log {
 // bury buries what came by channel. The numbers of an empty log begin with 1.
 func bury(t *testing.T, log *stream.Log, channel, reason, raw string) {
 	t.Helper()
-	err := log.Bury(t.Context(), stream.DeadLetter{
+	_, err := log.Bury(t.Context(), stream.DeadLetter{
 		ID: channel + ":" + raw[:min(len(raw), 100)], Reason: reason, Detail: "it is <wrong>", Channel: channel,
 		Timetoken: "17954373395342100", Publisher: "pub", Raw: []byte(raw),
 	})

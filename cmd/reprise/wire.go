@@ -63,10 +63,15 @@ func (n *node) bridgeConfig(telemetry *otel.Telemetry) bridge.Config {
 		SubscribeKey: cfg.pubnubSubscribeKey.reveal(),
 		PublishKey:   cfg.pubnubPublishKey.reveal(),
 		Channels:     cfg.pubnubChannels,
+		Lanes:        cfg.pubnubLanes,
 		OpaqueIDs:    cfg.idFormat == "opaque",
-		Logger:       n.call.log,
-		Meter:        telemetry.MeterProvider().Meter(scope),
-		Tracer:       telemetry.TracerProvider().Tracer(scope),
+
+		ReconcileEvery: cfg.pubnubReconcile,
+		HistoryRate:    float64(cfg.pubnubHistoryRate),
+
+		Logger: n.call.log,
+		Meter:  telemetry.MeterProvider().Meter(scope),
+		Tracer: telemetry.TracerProvider().Tracer(scope),
 	}
 	if cfg.pubnubToken.isSet() {
 		bc.Token = cfg.pubnubToken.reveal
@@ -96,6 +101,7 @@ func (n *node) edgeConfig(telemetry *otel.Telemetry, address func(*http.Request)
 		TailBytes:             cfg.tailBytes,
 		TailLinger:            cfg.tailLinger,
 		OpaqueIDs:             cfg.idFormat == "opaque",
+		ReadOnly:              !cfg.pubnubPublishKey.isSet() && !n.roles.emulator,
 		Logger:                n.call.log,
 		Meter:                 telemetry.MeterProvider().Meter(scope),
 		Tracer:                telemetry.TracerProvider().Tracer(scope),
@@ -150,6 +156,7 @@ func (n *node) bridgeStats(w http.ResponseWriter, r *http.Request) {
 	}{Node: n.name, Active: n.bridge.Health().Active, Bridge: map[string]any{
 		"stored": stats.Stored, "duplicates": stats.Duplicates, "dead": stats.Dead,
 		"announcements": stats.Announcements, "polls": stats.Polls, "failed_polls": stats.FailedPolls,
+		"filled": stats.Filled, "gaps": stats.Gaps, "published": stats.Published, "expired": stats.Expired,
 	}})
 }
 
@@ -207,6 +214,19 @@ func (n *node) settle(ctx context.Context) {
 	}
 }
 
+// bridgeWarnings is what an operator should know of a bridge.
+func bridgeWarnings(h bridge.Health) (warnings []string) {
+	for _, w := range []struct {
+		on   bool
+		name string
+	}{{h.Silent, "pubnub_silent"}, {h.Filling, "history_compared"}, {h.Gap, "upstream_gap"}} {
+		if w.on {
+			warnings = append(warnings, w.name)
+		}
+	}
+	return warnings
+}
+
 // ready tells why devices should not be sent here, and what else is wrong.
 func (n *node) ready() (reasons, warnings []string) {
 	if n.edge != nil {
@@ -225,8 +245,8 @@ func (n *node) ready() (reasons, warnings []string) {
 	if n.verifier != nil && !n.verifier.ready() {
 		reasons = append(reasons, "no_keys")
 	}
-	if n.bridge != nil && n.bridge.Health().Silent {
-		warnings = append(warnings, "pubnub_silent")
+	if n.bridge != nil {
+		warnings = append(warnings, bridgeWarnings(n.bridge.Health())...)
 	}
 	if n.log.Held() > 15*time.Second {
 		warnings = append(warnings, "appends_held")
