@@ -52,10 +52,11 @@ type Stats struct {
 	// TailBytes is what the tails hold of events.
 	TailBytes int64 `json:"tail_bytes"`
 	// ConnectionsClosed counts by close code, or "device" and "cut"; BadFrames by
-	// reason; Resumes by completeness. What is 0 is left out.
+	// reason; Resumes by completeness; Updates by result. What is 0 is left out.
 	ConnectionsClosed map[string]int64 `json:"connections_closed"`
 	BadFrames         map[string]int64 `json:"bad_frames"`
 	Resumes           map[string]int64 `json:"resumes"`
+	Updates           map[string]int64 `json:"updates"`
 	// Positions is up to which hlc each shard's feed has been handed out.
 	Positions []string `json:"positions"`
 }
@@ -74,6 +75,7 @@ func (s *Server) Stats() Stats {
 		ConnectionsClosed: s.metrics.closes.snapshot(),
 		BadFrames:         s.metrics.bads.snapshot(),
 		Resumes:           s.metrics.resumes.snapshot(),
+		Updates:           s.metrics.updates.snapshot(),
 	}
 	for _, sh := range s.shards {
 		st.Positions = append(st.Positions, sh.dispatched().Hlc.String())

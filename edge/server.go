@@ -35,6 +35,7 @@ type Server struct {
 	metrics       *metrics
 	announcements announcements
 	latencies     latencies
+	clock         hlc.Clock // for updates without a timestamp
 
 	// Slots are taken by sending and given back by receiving.
 	openings, reads, chunks chan struct{}
