@@ -20,6 +20,7 @@
 // What a device sends goes the other way: an update is checked, turned into the
 // PubNub message that it will be, and stored in the log's outbox, from which a
 // bridge publishes it. It comes back to the user's other devices as an event.
+// That a device is there, and which users there are, is told to the log as well.
 //
 // # Guarantees
 //
@@ -57,13 +58,17 @@
 //     full. The device is told outbox_full, which is temporary; it may have been
 //     stored all the same, and the id makes sending it again harmless. The reader
 //     hears nothing meanwhile, so the device does not count as silent then.
+//   - HAZARD: the log cannot be told of a user who connects. It is told later;
+//     when too many users wait for that, further ones are dropped and counted,
+//     and registered when they connect the next time.
 //   - HAZARD: the clocks of the log's server and of this process differ. Only the
 //     figures of the broadcast latency suffer.
 //
 // # Concurrency
 //
 // A Server is safe for concurrent use. One goroutine follows each shard, one
-// turns the wheel of heartbeats, one saves acknowledged cursors. Each connection has one goroutine that reads, and waits while the log
+// turns the wheel of heartbeats, one saves acknowledged cursors, one registers
+// users. Each connection has one goroutine that reads, and waits while the log
 // stores an update; one that writes exists only while there is something to
 // write.
 package edge

@@ -18,6 +18,7 @@ type metrics struct {
 	active  metric.Int64UpDownCounter
 	latency metric.Float64Histogram
 	slow    metric.Int64Counter
+	dropped metric.Int64Counter
 	refusal metric.Int64Counter
 
 	closes  labelled
@@ -63,7 +64,7 @@ var updateResults = []string{"accepted", "expired", "read_only", "outbox_full", 
 
 func newMetrics(meter metric.Meter) (*metrics, error) {
 	m := &metrics{}
-	var errs [9]error
+	var errs [10]error
 	m.relayed, errs[0] = meter.Int64Counter("reprise.messages.relayed",
 		metric.WithDescription("Event frames written to devices."))
 	m.active, errs[1] = meter.Int64UpDownCounter("reprise.active.connections",
@@ -84,8 +85,11 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 	errs[7] = m.resumes.init(meter, "reprise.resumes", "Connections welcomed, by whether the replay could be proven complete.", "completeness",
 		[]string{"complete", string(stream.Trimmed), string(stream.FutureCursor), string(stream.StoreReset), string(stream.UpstreamGap)})
 	errs[8] = m.updates.init(meter, "reprise.updates", "Updates of devices that kept the rules, by result.", "result", updateResults)
+	m.dropped, errs[9] = meter.Int64Counter("reprise.registrations.dropped",
+		metric.WithDescription("Users who connected and were not registered, since too many were waiting for it."))
 	err := errors.Join(errs[:]...)
 	if err == nil {
+		m.dropped.Add(context.Background(), 0)
 		m.relayed.Add(context.Background(), 0)
 		m.slow.Add(context.Background(), 0)
 	}
