@@ -133,6 +133,8 @@ func (s *Server) register(c *conn) {
 	}
 	replaced, first := c.shard.attach(c)
 	s.metrics.opened()
+	s.registrations.add(c.user)
+	c.present()
 	if first {
 		s.users.Add(1)
 	}

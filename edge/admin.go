@@ -17,20 +17,28 @@ import (
 //
 //	GET /v1/stats                            counts and latencies
 //	GET /v1/users/{user}/connections         who of a user is here
+//	GET /v1/users/{user}/devices             which of a user's devices are there
 //	GET /v1/users/{user}/events?since=       what the log has of a user
+//	PUT /v1/users/{user}                     make a user known to the bridges
 //
-// It asks for no authentication: that is the listener's.
+// It asks for no authentication: that is the listener's. What takes the log is
+// answered with 503 when that is out of reach.
+//
+// The devices are those that were heard of within the last minute, wherever: at
+// an edge, or over PubNub; by name.
 //
 // The events are answered as the frames in the log, one a line, at most 500 and
 // about 1 MiB of them, oldest first; since is an hlc or earliest, left out it is
 // earliest. The header Reprise-Next is the hlc from which to ask on, and
 // Reprise-More is "true" when there was more at that time. The answer is 410
-// when retention overtakes the reading, 503 when the log is out of reach.
+// when retention overtakes the reading.
 func (s *Server) Admin() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/stats", s.serveStats)
 	mux.HandleFunc("GET /v1/users/{user}/connections", s.serveConnections)
+	mux.HandleFunc("GET /v1/users/{user}/devices", s.serveDevices)
 	mux.HandleFunc("GET /v1/users/{user}/events", s.serveEvents)
+	mux.HandleFunc("PUT /v1/users/{user}", s.serveRegister)
 	return mux
 }
 
@@ -52,10 +60,11 @@ type Stats struct {
 	// TailBytes is what the tails hold of events.
 	TailBytes int64 `json:"tail_bytes"`
 	// ConnectionsClosed counts by close code, or "device" and "cut"; BadFrames by
-	// reason; Resumes by completeness. What is 0 is left out.
+	// reason; Resumes by completeness; Updates by result. What is 0 is left out.
 	ConnectionsClosed map[string]int64 `json:"connections_closed"`
 	BadFrames         map[string]int64 `json:"bad_frames"`
 	Resumes           map[string]int64 `json:"resumes"`
+	Updates           map[string]int64 `json:"updates"`
 	// Positions is up to which hlc each shard's feed has been handed out.
 	Positions []string `json:"positions"`
 }
@@ -74,6 +83,7 @@ func (s *Server) Stats() Stats {
 		ConnectionsClosed: s.metrics.closes.snapshot(),
 		BadFrames:         s.metrics.bads.snapshot(),
 		Resumes:           s.metrics.resumes.snapshot(),
+		Updates:           s.metrics.updates.snapshot(),
 	}
 	for _, sh := range s.shards {
 		st.Positions = append(st.Positions, sh.dispatched().Hlc.String())
@@ -106,8 +116,43 @@ func (s *Server) serveConnections(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, infos)
 }
 
-// eventsTimeout bounds one answer with events.
-const eventsTimeout = 30 * time.Second
+// Bounds of one answer for which the log is asked.
+const (
+	adminTimeout  = 5 * time.Second
+	eventsTimeout = 30 * time.Second // with events
+)
+
+func (s *Server) serveDevices(w http.ResponseWriter, r *http.Request) {
+	user, ok := pathUser(w, r)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), adminTimeout)
+	defer cancel()
+	devices, err := s.cfg.Log.Present(ctx, user)
+	if err != nil {
+		s.unreachable(w, "presence not read", user, err)
+		return
+	}
+	if devices == nil {
+		devices = []stream.Presence{}
+	}
+	writeJSON(w, devices)
+}
+
+func (s *Server) serveRegister(w http.ResponseWriter, r *http.Request) {
+	user, ok := pathUser(w, r)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), adminTimeout)
+	defer cancel()
+	if err := s.cfg.Log.Register(ctx, user); err != nil {
+		s.unreachable(w, "user not registered", user, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
 
 func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) {
 	user, ok := pathUser(w, r)
@@ -131,8 +176,7 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusGone, "trimmed", "retention overtook the reading: ask from earliest")
 		return
 	case err != nil:
-		s.cfg.Logger.Warn("events not read", "user", user, "err", err)
-		answer(w, http.StatusServiceUnavailable, "log_unreachable", "the log is out of reach")
+		s.unreachable(w, "events not read", user, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
@@ -146,6 +190,12 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) {
 		lines.WriteByte('\n')
 	}
 	lines.Flush() // an error is the operator's hanging up
+}
+
+// unreachable answers what the log could not.
+func (s *Server) unreachable(w http.ResponseWriter, what, user string, err error) {
+	s.cfg.Logger.Warn(what, "user", user, "err", err)
+	answer(w, http.StatusServiceUnavailable, "log_unreachable", "the log is out of reach")
 }
 
 func pathUser(w http.ResponseWriter, r *http.Request) (string, bool) {

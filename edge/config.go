@@ -69,6 +69,9 @@ type Config struct {
 	// OpaqueIDs lets content and target device ids be any 1 to 128 printable
 	// characters; false asks for UUIDs.
 	OpaqueIDs bool
+	// ReadOnly refuses what devices send up, with read_only: nobody publishes it.
+	// false takes it.
+	ReadOnly bool
 
 	// Logger is where connections and troubles are reported; nil discards.
 	Logger *slog.Logger

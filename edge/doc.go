@@ -17,6 +17,11 @@
 // a drain is over. The Server is the [http.Handler] of /ws; [Server.Admin] is
 // the handler of the operator's routes. [Server.Drain] lets the devices go.
 //
+// What a device sends goes the other way: an update is checked, turned into the
+// PubNub message that it will be, and stored in the log's outbox, from which a
+// bridge publishes it. It comes back to the user's other devices as an event.
+// That a device is there, and which users there are, is told to the log as well.
+//
 // # Guarantees
 //
 //   - The hlc of the events that a connection is sent strictly increases. An
@@ -29,6 +34,11 @@
 //     closed with 4000 instead of being served on.
 //   - An event that is stored once in the log is one slice of bytes in memory,
 //     however many devices it goes to, and is not parsed here.
+//   - An update is answered accepted only after the log has said that it is
+//     stored. The updates of a connection are stored in the order in which the
+//     device sent them, one after the other; the strings and numbers in them are
+//     the device's own, byte for byte. What the bridge would refuse when it comes
+//     back is refused here.
 //   - Whatever ends a connection, it leaves the registry, and its goroutines end
 //     within two seconds.
 //
@@ -44,13 +54,21 @@
 //   - HAZARD: a device stops reading. It is held by the socket alone: the writer
 //     waits for the socket, and closes with 4002 when that takes nothing for
 //     Config.SlowTimeout. Its position costs 16 bytes meanwhile.
+//   - HAZARD: the log does not store an update within 5 seconds, or the outbox is
+//     full. The device is told outbox_full, which is temporary; it may have been
+//     stored all the same, and the id makes sending it again harmless. The reader
+//     hears nothing meanwhile, so the device does not count as silent then.
+//   - HAZARD: the log cannot be told of a user who connects. It is told later;
+//     when too many users wait for that, further ones are dropped and counted,
+//     and registered when they connect the next time.
 //   - HAZARD: the clocks of the log's server and of this process differ. Only the
 //     figures of the broadcast latency suffer.
 //
 // # Concurrency
 //
 // A Server is safe for concurrent use. One goroutine follows each shard, one
-// turns the wheel of heartbeats, one saves acknowledged cursors. Each
-// connection has one goroutine that reads; one that writes exists only while
-// there is something to write.
+// turns the wheel of heartbeats, one saves acknowledged cursors, one registers
+// users. Each connection has one goroutine that reads, and waits while the log
+// stores an update; one that writes exists only while there is something to
+// write.
 package edge

@@ -80,7 +80,13 @@ func appendExpiring(dst []byte, inMS int64) []byte {
 
 func appendPong(dst []byte) []byte { return append(dst, `{"type":"pong"}`...) }
 
-// appendError answers a frame. id is left out where the frame had none.
+// appendAccepted answers an update that is stored.
+func appendAccepted(dst []byte, id string) []byte {
+	return append(appendString(append(dst, `{"type":"accepted","id":`...), id), '}')
+}
+
+// appendError answers a frame. id is left out where the frame had none; it is
+// the code that says whether the same frame may be taken later.
 func appendError(dst []byte, id string, code, message string) []byte {
 	dst = append(dst, `{"type":"error"`...)
 	if id != "" {
@@ -88,6 +94,9 @@ func appendError(dst []byte, id string, code, message string) []byte {
 	}
 	dst = appendString(append(dst, `,"code":`...), code)
 	dst = appendString(append(dst, `,"message":`...), message)
+	if code == "outbox_full" || code == "rate_limited" {
+		return append(dst, `,"temporary":true}`...)
+	}
 	return append(dst, `,"temporary":false}`...)
 }
 

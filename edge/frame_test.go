@@ -33,6 +33,8 @@ func TestFramesArePinned(t *testing.T) {
 		"token-expiring":     appendExpiring(nil, 30000),
 		"pong":               appendPong(nil),
 		"error":              appendError(nil, id, "bad_field", `hlc: "x" <&>`),
+		"error-temporary":    appendError(nil, id, "outbox_full", "the outbox takes no more for now"),
+		"accepted":           appendAccepted(nil, id),
 		"error-without-id":   appendError(nil, "", "bad_json", "not a JSON object"),
 		"refusal":            appendRefusal(nil, "draining", "this node is going away"),
 	} {

@@ -18,11 +18,13 @@ type metrics struct {
 	active  metric.Int64UpDownCounter
 	latency metric.Float64Histogram
 	slow    metric.Int64Counter
+	dropped metric.Int64Counter
 	refusal metric.Int64Counter
 
 	closes  labelled
 	bads    labelled
 	resumes labelled
+	updates labelled
 
 	messages atomic.Int64
 }
@@ -55,9 +57,14 @@ func (l *labelled) snapshot() map[string]int64 {
 // badFrames is why a frame of a device was not taken.
 var badFrames = []string{"bad_json", "unknown_type", "bad_field", "expired", "read_only", "bad_token", "utf8", "binary", "too_big", "protocol"}
 
+// updateResults is what became of the updates that kept the rules. One that is
+// unanswered was not acknowledged by the log in time; the device is told
+// outbox_full.
+var updateResults = []string{"accepted", "expired", "read_only", "outbox_full", "unanswered"}
+
 func newMetrics(meter metric.Meter) (*metrics, error) {
 	m := &metrics{}
-	var errs [8]error
+	var errs [10]error
 	m.relayed, errs[0] = meter.Int64Counter("reprise.messages.relayed",
 		metric.WithDescription("Event frames written to devices."))
 	m.active, errs[1] = meter.Int64UpDownCounter("reprise.active.connections",
@@ -77,8 +84,12 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 	errs[6] = m.bads.init(meter, "reprise.frames.bad", "Frames of devices that were not taken, by reason.", "reason", badFrames)
 	errs[7] = m.resumes.init(meter, "reprise.resumes", "Connections welcomed, by whether the replay could be proven complete.", "completeness",
 		[]string{"complete", string(stream.Trimmed), string(stream.FutureCursor), string(stream.StoreReset), string(stream.UpstreamGap)})
+	errs[8] = m.updates.init(meter, "reprise.updates", "Updates of devices that kept the rules, by result.", "result", updateResults)
+	m.dropped, errs[9] = meter.Int64Counter("reprise.registrations.dropped",
+		metric.WithDescription("Users who connected and were not registered, since too many were waiting for it."))
 	err := errors.Join(errs[:]...)
 	if err == nil {
+		m.dropped.Add(context.Background(), 0)
 		m.relayed.Add(context.Background(), 0)
 		m.slow.Add(context.Background(), 0)
 	}

@@ -200,7 +200,7 @@ func TestBadTokenFrame(t *testing.T) {
 
 func TestTooManyMessages(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		p := play(t, Config{})
+		p := play(t, Config{ReadOnly: true})
 		d := p.joined(uuidA, uuidOf('a', 1), "")
 		begin := time.Now()
 		update := `{"type":"device_handoff","id":"` + uuidB + `","target_device_id":"` + uuidB + `","content_id":"x"}`
@@ -231,7 +231,7 @@ func TestTooManyMessages(t *testing.T) {
 // silence of the device's, but what comes after it is.
 func TestWaitingReaderIsNoSilence(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		p := play(t, Config{MessageRate: 0.01})
+		p := play(t, Config{ReadOnly: true, MessageRate: 0.01})
 		raw := p.raw(uuidA, uuidOf('a', 1), "")
 		begin := time.Now()
 		answers := make(chan int, 1)

@@ -51,6 +51,7 @@ func (c *conn) read() {
 		case !utf8.Valid(m.bytes):
 			c.refuse(codeInvalidUTF8, "utf8")
 		default:
+			c.present()
 			c.wire.hold()
 			c.take(m.bytes)
 			c.wire.unhold()
@@ -102,8 +103,17 @@ func (c *conn) discard(r io.Reader) {
 	}
 }
 
+// present keeps that the device is there. It costs a look-up, but for once in a
+// quarter of a minute.
+func (c *conn) present() {
+	if log := c.server.cfg.Log; log != nil {
+		log.Seen(c.user, c.device)
+	}
+}
+
 // pinged is what the library calls for a ping. The writer answers the last one.
 func (c *conn) pinged(_ context.Context, payload []byte) bool {
+	c.present()
 	if c.slow(&c.controls, controlRate, controlBurst) {
 		c.mu.Lock()
 		c.ping = append(c.ping[:0], payload...)
@@ -113,7 +123,10 @@ func (c *conn) pinged(_ context.Context, payload []byte) bool {
 	return false
 }
 
-func (c *conn) ponged(context.Context, []byte) { c.slow(&c.controls, controlRate, controlBurst) }
+func (c *conn) ponged(context.Context, []byte) {
+	c.present()
+	c.slow(&c.controls, controlRate, controlBurst)
+}
 
 // slow holds the reader for as long as the bucket says, and closes what goes on
 // too fast for too long. It reports false when the connection is ending.

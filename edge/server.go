@@ -32,9 +32,11 @@ type Server struct {
 	registry      *registry
 	wheel         *wheel
 	cursors       *cursors
+	registrations *registrations
 	metrics       *metrics
 	announcements announcements
 	latencies     latencies
+	clock         hlc.Clock // for updates without a timestamp
 
 	// Slots are taken by sending and given back by receiving.
 	openings, reads, chunks chan struct{}
@@ -67,16 +69,17 @@ func newServer(cfg Config, shards int) (*Server, error) {
 		return nil, fmt.Errorf("edge: %w", err)
 	}
 	s := &Server{
-		cfg:      cfg,
-		started:  time.Now(),
-		budget:   &budget{limit: cfg.TailBytes},
-		registry: &registry{byID: map[string]*conn{}, empty: make(chan struct{})},
-		cursors:  &cursors{log: cfg.Log, logger: cfg.Logger, unsent: map[deviceKey]hlc.Timestamp{}},
-		metrics:  m,
-		openings: make(chan struct{}, openingsAtOnce),
-		reads:    make(chan struct{}, cfg.Replays),
-		chunks:   make(chan struct{}, cfg.Replays*chunksPerRead),
-		drained:  make(chan struct{}),
+		cfg:           cfg,
+		started:       time.Now(),
+		budget:        &budget{limit: cfg.TailBytes},
+		registry:      &registry{byID: map[string]*conn{}, empty: make(chan struct{})},
+		cursors:       &cursors{log: cfg.Log, logger: cfg.Logger, unsent: map[deviceKey]hlc.Timestamp{}},
+		registrations: &registrations{log: cfg.Log, logger: cfg.Logger, dropped: m.dropped, more: make(chan struct{}, 1)},
+		metrics:       m,
+		openings:      make(chan struct{}, openingsAtOnce),
+		reads:         make(chan struct{}, cfg.Replays),
+		chunks:        make(chan struct{}, cfg.Replays*chunksPerRead),
+		drained:       make(chan struct{}),
 	}
 	s.wheel = &wheel{elapsed: s.elapsed}
 	for i := range shards {
@@ -136,6 +139,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error { s.cursors.run(work); return nil })
+	g.Go(func() error { s.registrations.run(work); return nil })
 	g.Go(func() error { s.wheel.run(work, s.sweep); return nil })
 	select {
 	case <-ctx.Done():

@@ -18,19 +18,22 @@ func (c *conn) take(text []byte) {
 		return
 	}
 	if bad != nil {
+		if bad.code == "expired" {
+			c.server.metrics.updates.add("expired")
+		}
 		c.answerBad(f.id, bad)
 		return
 	}
 	switch f.kind {
 	case framePing:
 		c.reply(appendPong(nil))
-	case frameHeartbeat: // a sign of life, as any byte
+	case frameHeartbeat: // a sign of life, as any frame
 	case frameAck:
 		c.ack(f)
 	case frameToken:
 		c.renew(f.token)
 	default:
-		c.answerBad(f.id, &badFrame{"read_only", "updates from devices are not taken here"})
+		c.submit(&f)
 	}
 }
 
