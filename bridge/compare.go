@@ -27,6 +27,8 @@ const (
 	// cursorSkew is how much newer than the cursor behind it a message's timetoken
 	// may be.
 	cursorSkew = 250 * time.Millisecond
+	// messageSkew is that for messages that come from PubNub's own region.
+	messageSkew = time.Millisecond
 	// historyPatience is how long one question to PubNub's history is repeated.
 	historyPatience = 2 * time.Minute
 )
@@ -276,6 +278,8 @@ func (c *comparison) merge(ctx context.Context, user string, found []message, ke
 	for i := range held {
 		there[held[i].id] = struct{}{}
 	}
+	until := c.until()
+	newest := ""
 	spans := spans{tracer: t.b.cfg.Tracer, trust: t.b.cfg.TrustRemoteTrace}
 	var dead []stream.DeadLetter
 	fresh := 0
@@ -283,6 +287,9 @@ func (c *comparison) merge(ctx context.Context, user string, found []message, ke
 		it := t.b.intake(ctx, &found[i], &spans)
 		if _, stored := there[it.id]; stored || it.outcome == isHeartbeat && it.dead == nil {
 			continue
+		}
+		if until != "" && olderTimetoken(until, it.timetoken) {
+			continue // it is on its way
 		}
 		there[it.id] = struct{}{}
 		if it.dead != nil {
@@ -296,15 +303,24 @@ func (c *comparison) merge(ctx context.Context, user string, found []message, ke
 		}
 		it.ev.Once = true
 		items = append(items, it)
+		if olderTimetoken(newest, it.timetoken) {
+			newest = it.timetoken
+		}
 		if it.outcome == isEvent {
 			fresh++
 		}
 	}
 	slices.SortStableFunc(items, func(a, b item) int { return compareTimetokens(a.timetoken, b.timetoken) })
+	t.fillsTo(newest)
 	err := t.bury(ctx, dead)
-	for i := range items {
-		if err == nil {
-			err = t.put(ctx, &items[i])
+	if err == nil && fresh > 0 {
+		fresh, err = t.putAll(ctx, user, items)
+		fresh = max(0, fresh-len(held))
+	} else {
+		for i := range items {
+			if err == nil {
+				err = t.put(ctx, &items[i])
+			}
 		}
 	}
 	spans.end(err)
@@ -316,6 +332,24 @@ func (c *comparison) merge(ctx context.Context, user string, found []message, ke
 	t.b.inst.filled(ctx, fresh, c.why)
 	t.taken(user, len(held))
 	return t.drain(ctx, user)
+}
+
+// until is up to where history counts: after a flood, what is newer than what
+// the feed has handed out is still to come. "" is no bound.
+func (c *comparison) until() string {
+	if c.why != whyFlood {
+		return ""
+	}
+	return timetokenAt(timeOf(c.t.cursor().timetoken).Add(messageSkew))
+}
+
+// fillsTo notes how far history has been used.
+func (t *track) fillsTo(timetoken string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if olderTimetoken(t.fills, timetoken) {
+		t.fills = timetoken
+	}
 }
 
 // end ends j, and begins it anew if that was asked for meanwhile.

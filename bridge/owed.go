@@ -57,7 +57,9 @@ type note struct {
 	// High is the greatest timetoken that a page ended with, where that is beyond
 	// the cursor: messages up to there may be stored already.
 	High string `json:"high,omitempty"`
-	Job  *job   `json:"job,omitempty"`
+	// Filled is the greatest timetoken that history gave, likewise.
+	Filled string `json:"filled,omitempty"`
+	Job    *job   `json:"job,omitempty"`
 	// Doubt is from where on, within a day, PubNub's queue may have dropped
 	// something. A user of whom the log did not know then may be concerned.
 	Doubt string `json:"doubt,omitempty"`
@@ -79,7 +81,7 @@ func (t *track) restore() error {
 			return fmt.Errorf("bridge: checkpoint of shard %d: note: %w", t.shard.writer.Shard(), err)
 		}
 	}
-	t.at, t.high, t.doubt = cursor{timetoken, saved.Region}, timetoken, n.Doubt
+	t.at, t.high, t.fills, t.doubt = cursor{timetoken, saved.Region}, timetoken, n.Filled, n.Doubt
 	if olderTimetoken(t.high, n.High) {
 		t.high = n.High
 	}
@@ -130,6 +132,9 @@ func (t *track) state() (record, error) {
 	n := note{Job: t.job, Doubt: t.doubt}
 	if olderTimetoken(at.timetoken, t.high) {
 		n.High = t.high
+	}
+	if olderTimetoken(at.timetoken, t.fills) {
+		n.Filled = t.fills
 	}
 	if n == (note{}) {
 		return record{cursor: at}, nil

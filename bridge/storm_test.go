@@ -75,7 +75,7 @@ func TestStorm(t *testing.T) {
 	const n, users = 100_000, 50
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	r := newRig(t, 2, pubnubtest.Config{OmitFields: 0.3, Seed: seed, RoundTrip: time.Millisecond})
+	r := newRig(t, 2, pubnubtest.Config{OmitFields: 0.3, Seed: seed, RoundTrip: time.Millisecond, PollTimeout: 200 * time.Millisecond})
 	r.follow()
 	way := newCutter(t, strings.TrimPrefix(r.log.ClientURL(), "nats://"))
 	log, err := stream.Open(testContext(t), stream.Config{URL: "nats://" + way.Addr().String(), Node: "cut"})
@@ -83,7 +83,7 @@ func TestStorm(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { log.Close() })
-	r.cfg.Log, r.cfg.HistoryRate, r.cfg.PollTimeout = log, 1000, 2*time.Second
+	r.cfg.Log, r.cfg.HistoryRate, r.cfg.PollTimeout = log, 1000, 400*time.Millisecond
 	stop := r.start()
 	faults := append(faultKinds(0), pubnubtest.Fault{Kind: pubnubtest.Hold, Endpoint: pubnubtest.Poll})
 	var injected []*pubnubtest.Injection
@@ -99,7 +99,7 @@ func TestStorm(t *testing.T) {
 			select {
 			case <-ended:
 				return
-			case <-time.After(time.Duration(500+chance.IntN(2000)) * time.Millisecond):
+			case <-time.After(time.Duration(2000+chance.IntN(4000)) * time.Millisecond):
 				way.cut()
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -37,9 +38,11 @@ type track struct {
 	// owned by who takes the page in hand
 	spans   spans
 	page    *heldPage
-	direct  bool // events were appended since open
-	dropped bool // there was no time left to store everything
-	repeat  bool // the page may hold what is stored already
+	direct  bool                      // events were appended since open
+	dropped bool                      // there was no time left to store everything
+	repeat  bool                      // the page may hold what is stored already
+	filled  string                    // as of the page's begin
+	late    map[string][]stream.Event // by user: events that may be stored already, and what follows them
 	dead    []stream.DeadLetter
 
 	// each sent to by anyone, never closed; room for one
@@ -50,6 +53,7 @@ type track struct {
 	mu      sync.Mutex // guards what follows
 	at      cursor     // pages up to here were taken
 	high    string     // the greatest timetoken that a page ended with
+	fills   string     // the greatest timetoken that history gave; what is not newer may be stored already
 	doubt   string     // from where on PubNub's queue may have dropped something; "" is nowhere
 	flooded bool       // everything is held back
 	held    map[string]*heldUser
@@ -84,6 +88,7 @@ func (b *Bridge) newTrack(sh *shard, lane string, mark *stream.Bookmark, users f
 	t := &track{
 		b: b, shard: sh, lane: lane, mark: mark, users: users,
 		spans:    spans{tracer: b.cfg.Tracer, trust: b.cfg.TrustRemoteTrace},
+		late:     make(map[string][]stream.Event),
 		saveSoon: make(chan struct{}, 1), drainSoon: make(chan struct{}, 1), fillSoon: make(chan struct{}, 1),
 		held: make(map[string]*heldUser), wanted: make(map[string]want),
 	}
@@ -132,13 +137,14 @@ func (t *track) open(p *page) {
 	t.page, t.direct, t.dropped, t.dead = &heldPage{prev: p.prev}, false, false, nil
 	// PubNub has gone back, or this bridge has for another track's sake.
 	t.repeat = !p.prev.isZero() && olderTimetoken(p.prev.timetoken, t.high)
+	t.filled = t.fills
 }
 
 // add takes one message of the page. What goes wrong shows at close: a writer
 // that has ended takes nothing any more.
 func (t *track) add(ctx context.Context, m *message) {
 	it := t.b.intake(ctx, m, &t.spans)
-	it.repeated = it.repeated || t.repeat
+	it.repeated = it.repeated || t.repeat || t.filled != "" && !olderTimetoken(t.filled, it.timetoken)
 	switch {
 	case it.dead != nil:
 		t.dead = append(t.dead, *it.dead)
@@ -146,6 +152,8 @@ func (t *track) add(ctx context.Context, m *message) {
 		t.b.inst.heartbeat(ctx)
 		t.b.cfg.Log.Seen(it.user, it.device)
 	case t.hold(ctx, &it):
+	case it.outcome == isEvent && (it.repeated || t.late[it.user] != nil):
+		t.late[it.user] = append(t.late[it.user], it.ev)
 	default:
 		_ = t.put(ctx, &it)
 		t.direct = true
@@ -263,14 +271,32 @@ func (t *track) drain(ctx context.Context, user string) error {
 			return nil
 		}
 		t.mu.Unlock()
-		for i := range items {
-			if err := t.put(ctx, &items[i].item); err != nil {
-				t.release(user)
-				return err
-			}
+		if err := t.putHeld(ctx, user, items); err != nil {
+			t.release(user)
+			return err
 		}
 		t.taken(user, len(items))
 	}
+}
+
+// putHeld hands what was held back of a user to the log.
+func (t *track) putHeld(ctx context.Context, user string, held []heldItem) error {
+	items := make([]item, len(held))
+	repeated := false
+	for i := range held {
+		items[i] = held[i].item
+		repeated = repeated || items[i].repeated
+	}
+	if repeated {
+		_, err := t.putAll(ctx, user, items) // the log is looked through once
+		return err
+	}
+	for i := range items {
+		if err := t.put(ctx, &items[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // claim marks user as being put into the log by the caller, who releases the
@@ -353,7 +379,7 @@ func (t *track) put(ctx context.Context, it *item) error {
 		return nil
 	}
 	if it.repeated {
-		_, err := t.shard.writer.AppendLate(ctx, it.user, timeOf(it.timetoken).Add(-lookBack), []stream.Event{it.ev})
+		_, err := t.putLate(ctx, it.user, []stream.Event{it.ev})
 		return err
 	}
 	if err := t.shard.writer.Append(ctx, it.ev); err != nil {
@@ -362,15 +388,50 @@ func (t *track) put(ctx context.Context, it *item) error {
 	return nil
 }
 
+// putAll hands items of one user to the log, some of which it may have.
+func (t *track) putAll(ctx context.Context, user string, items []item) (stored int, err error) {
+	var events []stream.Event
+	for i := range items {
+		if items[i].outcome == isEvent {
+			events = append(events, items[i].ev)
+		} else if err := t.put(ctx, &items[i]); err != nil {
+			return 0, err
+		}
+	}
+	return t.putLate(ctx, user, events)
+}
+
+// putLate hands events of one user to the log, some of which it may have.
+func (t *track) putLate(ctx context.Context, user string, events []stream.Event) (stored int, err error) {
+	since := time.Now()
+	for i := range events {
+		if at := timeOf(events[i].Timetoken); at.Before(since) {
+			since = at
+		}
+	}
+	if len(events) > 0 {
+		if stored, err = t.shard.writer.AppendLate(ctx, user, since.Add(-lookBack), events); err != nil {
+			return stored, fmt.Errorf("bridge: append: %w", err)
+		}
+	}
+	return stored, nil
+}
+
 // close ends a page: everything of it that is not held back is stored when it
 // returns nil.
 func (t *track) close(ctx context.Context, p *page) (err error) {
-	defer func() { t.spans.end(err) }()
+	defer func() { t.spans.end(err); clear(t.late) }()
 	if err := t.bury(ctx, t.dead); err != nil {
 		return err
 	}
 	if t.dropped {
 		return context.Canceled
+	}
+	for user, events := range t.late {
+		if _, err := t.putLate(ctx, user, events); err != nil {
+			return err
+		}
+		t.direct = true
 	}
 	if t.direct {
 		if err := t.shard.writer.Flush(ctx); err != nil {
