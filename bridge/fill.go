@@ -120,7 +120,7 @@ func (t *track) fillJob(ctx context.Context, j *job) error {
 	}
 	t.mu.Lock()
 	j.all = all
-	c := &comparison{t: t, from: j.From, why: j.Why, evidence: j.Why != whyReconcile, trusting: !j.hold}
+	c := &comparison{t: t, from: j.From, why: j.Why, evidence: j.Why != whyReconcile, trusting: j.Why == whyFlood || j.Why == whyReconcile}
 	t.mu.Unlock()
 	if c.dead, err = t.b.cfg.Log.BuriedSince(ctx, timeOf(j.From).Add(-lookBack)); err != nil {
 		return err

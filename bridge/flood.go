@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -19,25 +20,39 @@ const (
 	// floodQuiet is how long after a full page nothing must have come for the
 	// stream of full pages to be over.
 	floodQuiet = 500 * time.Millisecond
+	// floodEvery is how often history is asked at most for streams of full pages
+	// of which none looks as if something were missing.
+	floodEvery = 30 * time.Second
+	// jumpSlack is how far timetokens may jump without meaning anything, in tenths
+	// of microseconds: PubNub's own clocks are that far apart.
+	jumpSlack = 1000
 	// spoiltMost is how many bad replies in a row make history be asked.
 	spoiltMost = 3
 )
 
 // flood watches for signs that PubNub's queue has dropped something. A full
 // page is one, but only at the end of a stream of full pages is history asked:
-// while they come, they may be a backlog that is all there. What comes
-// meanwhile is held back, within bounds, so that what was dropped can be put
-// before it.
+// while they come, they may be a backlog that is all there.
+//
+// Where something does look missing, what comes is held back, within bounds, so
+// that what was dropped can be put before it: when the first page after a break
+// is full, or begins farther behind the cursor than its own messages lie apart.
 type flood struct {
 	troubled func() bool // the last poll has failed
 
-	mu     sync.Mutex // the end may come from the timer
-	from   cursor     // before the first full page; zero when there is no flood
-	since  time.Time
-	count  int
-	held   bool
-	tracks []*track
-	quiet  *time.Timer
+	mu       sync.Mutex // the end may come from the timer
+	armed    bool       // there was a break: the next page is the first one after it
+	last     cursor     // behind the last page with messages
+	lastAt   int64      // the timetoken of the last message of that page
+	from     cursor     // before the first full page; zero when there is no flood
+	since    time.Time
+	count    int
+	suspect  bool // something looks missing
+	held     bool
+	tracks   []*track
+	quiet    *time.Timer
+	verified time.Time // when history was asked last for a flood without suspicion
+	verify   cursor    // from where on it is to be asked next; zero is nowhere
 }
 
 // page looks at a page that has come, before its messages are given to tracks.
@@ -53,36 +68,70 @@ func (f *flood) page(b *Bridge, p *page, tracks []*track) {
 	case p.spoilt >= spoiltMost:
 		owe(tracks, p.prev, whySpoilt, true)
 	}
-	full := len(p.messages) >= fullPage
-	if full {
-		b.inst.full(context.Background())
-		b.cfg.Logger.Debug("a full page: PubNub may have dropped older events", "messages", len(p.messages))
+	suspect := f.jumped(p) || f.armed || p.lapse > 0
+	f.armed = false
+	if len(p.messages) < fullPage {
+		if !f.from.isZero() {
+			f.over()
+		}
+		return
 	}
-	switch {
-	case full && f.from.isZero():
-		f.from, f.since, f.count, f.held, f.tracks = p.prev, time.Now(), len(p.messages), true, slices.Clone(tracks)
-		for _, t := range tracks {
-			t.holdBack(true)
-		}
+	b.inst.full(context.Background())
+	b.cfg.Logger.Debug("a full page: PubNub may have dropped older events", "messages", len(p.messages))
+	if f.from.isZero() {
+		f.from, f.count, f.suspect, f.held, f.tracks = p.prev, 0, false, false, slices.Clone(tracks)
 		f.quiet = time.AfterFunc(floodQuiet, f.end)
-	case full:
-		f.count += len(p.messages)
+	} else {
 		f.quiet.Reset(floodQuiet)
-		if f.held && (f.count > floodMost || time.Since(f.since) > floodHold) {
-			f.held = false
-			for _, t := range f.tracks {
-				t.holdBack(false)
-			}
-		}
-	case !f.from.isZero():
-		f.over()
+	}
+	if suspect && !f.suspect {
+		f.suspect, f.held, f.since, f.count = true, true, time.Now(), 0
+		f.hold(true)
+	}
+	if f.count += len(p.messages); f.held && (f.count > floodMost || time.Since(f.since) > floodHold) {
+		f.held = false
+		f.hold(false)
 	}
 }
 
-// join has a track that is new share in a flood that goes on.
+// jumped tells whether a page begins much farther behind what came before than
+// its messages lie apart, as it does where the queue has dropped some. Called
+// with mu held, once for each page.
+func (f *flood) jumped(p *page) bool {
+	n := len(p.messages)
+	before := f.last
+	f.last = cursor{}
+	if n == 0 {
+		return false
+	}
+	ticks := func(timetoken string) int64 {
+		t, _ := strconv.ParseInt(timetoken, 10, 64)
+		return t
+	}
+	first, last := ticks(p.messages[0].timetoken), ticks(p.messages[n-1].timetoken)
+	at := ticks(p.prev.timetoken)
+	if before == p.prev {
+		at = f.lastAt // timetokens of messages differ from cursors
+	}
+	f.last, f.lastAt = p.next, last
+	apart := max(0, last-first) / int64(max(1, n-1))
+	return first-at > 8*apart+jumpSlack
+}
+
+// hold has what comes for the flood's tracks held back, or ends that. Called
+// with mu held.
+func (f *flood) hold(on bool) {
+	for _, t := range f.tracks {
+		t.holdBack(on)
+	}
+}
+
+// join has a track that is new share in a flood that goes on, and be suspicious
+// of the next one.
 func (f *flood) join(t *track) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.armed = true
 	if f.from.isZero() {
 		return
 	}
@@ -95,7 +144,7 @@ func (f *flood) join(t *track) {
 	}
 }
 
-// end is the timer's.
+// end is the quiet timer's.
 func (f *flood) end() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -111,13 +160,26 @@ func (f *flood) end() {
 // over ends the flood. Called with mu held.
 func (f *flood) over() {
 	f.quiet.Stop()
-	owe(f.tracks, f.from, whyFlood, f.held)
-	if f.held {
-		for _, t := range f.tracks {
-			t.holdBack(false)
+	switch {
+	case f.suspect:
+		owe(f.tracks, f.from, whyFlood, f.held)
+		if f.held {
+			f.hold(false)
 		}
+	case f.verify.isZero():
+		f.verify = f.from
+		tracks := f.tracks
+		time.AfterFunc(time.Until(f.verified.Add(floodEvery)), func() { f.ask(tracks) })
 	}
 	f.from, f.tracks = cursor{}, nil
+}
+
+// ask has history compared for the floods that have ended since the last time.
+func (f *flood) ask(tracks []*track) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	owe(tracks, f.verify, whyFlood, false)
+	f.verify, f.verified = cursor{}, time.Now()
 }
 
 // owe has tracks compare history with the log.

@@ -203,7 +203,7 @@ func TestNoHistory(t *testing.T) {
 // passed: what was dropped comes once, and nothing twice.
 func TestReconcile(t *testing.T) {
 	t.Parallel()
-	r := gapRig(t, 2, pubnubtest.Config{})
+	r := gapRig(t, 2, pubnubtest.Config{RoundTrip: 20 * time.Millisecond}) // a burst comes between two polls
 	r.follow()
 	r.cfg.ReconcileEvery = 300 * time.Millisecond
 	stop := r.start()

@@ -331,11 +331,14 @@ func (t *track) release(user string) {
 	t.room.Broadcast()
 }
 
-// holds says whether something of user is held back.
-func (t *track) holds(user string) bool {
+// heldCount is how many items of user are held back.
+func (t *track) heldCount(user string) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.held[user] != nil
+	if u := t.held[user]; u != nil {
+		return len(u.items)
+	}
+	return 0
 }
 
 // heldOf is what is held back of user, whom the caller has claimed.

@@ -31,7 +31,7 @@ type relay struct {
 // memory is not the matter here.
 func emulator(t testing.TB) *pubnubtest.Server {
 	t.Helper()
-	s, err := pubnubtest.Start(pubnubtest.Config{QueueSize: 100_000})
+	s, err := pubnubtest.Start(pubnubtest.Config{QueueSize: 100_000, HistoryLimit: 1 << 20, MaxMessages: 1 << 20})
 	if err != nil {
 		t.Fatalf("pubnubtest.Start() = %v, want nil", err)
 	}

@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"time"
 
 	"reprise/hlc"
@@ -20,24 +21,27 @@ type recall struct {
 // ids are compared, not bytes: PubNub's history may write a message otherwise
 // than its feed did.
 //
-// It reads the user's log where the writer's own memory of ids does not reach,
-// which costs about a millisecond. Errors: ErrDeposed, ErrClosed, ctx's, and
+// It reads the user's log where the writer's own memory of ids does not reach:
+// all of it since then once, and then what has come since the last time. Errors: ErrDeposed, ErrClosed, ctx's, and
 // what [Log.Read] returns.
 func (w *Writer) AppendLate(ctx context.Context, user string, since time.Time, events []Event) (appended int, err error) {
 	fresh, err := w.unknown(ctx, events)
-	if err != nil || len(fresh) == 0 {
-		return 0, err
-	}
-	there, err := w.Since(ctx, user, since)
 	if err != nil {
 		return 0, err
 	}
-	ids := make(map[string]struct{}, len(there))
-	for _, s := range there {
-		ids[s.ID] = struct{}{}
+	if len(fresh) == 0 {
+		w.repeated(ctx, len(events))
+		return 0, nil
+	}
+	w.lookMu.Lock()
+	defer w.lookMu.Unlock()
+	there, err := w.lookup(ctx, user, since)
+	if err != nil {
+		return 0, err
 	}
 	for _, ev := range fresh {
-		if _, found := ids[ev.ID]; found {
+		hash := maphash.String(printSeed, ev.ID)
+		if _, found := there.ids[hash]; found {
 			continue
 		}
 		ev.Once = true
@@ -46,9 +50,14 @@ func (w *Writer) AppendLate(ctx context.Context, user string, since time.Time, e
 		}
 		appended++
 	}
-	w.count(func(s *WriterStats) { s.Duplicates += uint64(len(events) - appended) })
-	w.log.inst.duplicates.Add(ctx, int64(len(events)-appended))
+	w.repeated(ctx, len(events)-appended)
 	return appended, nil
+}
+
+// repeated counts events that were in the log already.
+func (w *Writer) repeated(ctx context.Context, n int) {
+	w.count(func(s *WriterStats) { s.Duplicates += uint64(n) })
+	w.log.inst.duplicates.Add(ctx, int64(n))
 }
 
 // unknown returns the events whose ids the writer does not remember.
@@ -60,6 +69,55 @@ func (w *Writer) unknown(ctx context.Context, events []Event) ([]Event, error) {
 	return <-done, nil // run answers at once what it has accepted
 }
 
+// lookups bounds the ids of all users that are kept to be looked up, some 6 MiB.
+const lookups = 256 << 10
+
+// looked is what was read of one user's log: hashes of the ids, of which two
+// different ones are equal once in 10^12 events.
+type looked struct {
+	from, to hlc.Timestamp
+	ids      map[uint64]struct{}
+}
+
+// lookup returns the ids in user's log since t. Called with lookMu held.
+func (w *Writer) lookup(ctx context.Context, user string, t time.Time) (*looked, error) {
+	from := before(t)
+	l := w.looked[user]
+	if l == nil || from < l.from {
+		w.forgetLooked(user)
+		l = &looked{from: from, to: from, ids: make(map[uint64]struct{})}
+		w.looked[user] = l
+	}
+	to, err := w.each(ctx, user, l.to, func(r *Record) {
+		l.ids[maphash.String(printSeed, r.ID)] = struct{}{}
+		w.lookedIDs++
+	})
+	if err != nil {
+		w.forgetLooked(user) // some of it may be missing
+		return nil, err
+	}
+	l.to = to
+	for other := range w.looked {
+		if w.lookedIDs <= lookups {
+			break
+		}
+		if other != user {
+			w.forgetLooked(other)
+		}
+	}
+	return l, nil
+}
+
+func (w *Writer) forgetLooked(user string) {
+	if l := w.looked[user]; l != nil {
+		w.lookedIDs -= len(l.ids)
+		delete(w.looked, user)
+	}
+}
+
+// before is the greatest stamp before t.
+func before(t time.Time) hlc.Timestamp { return hlc.New(max(t.UnixMilli(), 1), 0) - 1 }
+
 // Kept is what the log keeps of an event beside its frame.
 type Kept struct {
 	ID        string
@@ -69,24 +127,31 @@ type Kept struct {
 
 // Since lists the events of user that were stored at or after t, by the log's
 // own clock, oldest first, up to what was appended before the call.
-func (w *Writer) Since(ctx context.Context, user string, t time.Time) ([]Kept, error) {
+func (w *Writer) Since(ctx context.Context, user string, t time.Time) (all []Kept, err error) {
+	_, err = w.each(ctx, user, before(t), func(r *Record) {
+		all = append(all, Kept{ID: r.ID, Timetoken: r.Timetoken, Position: r.Position})
+	})
+	return all, err
+}
+
+// each calls fn for the events of user after a stamp, up to what was appended
+// before the call, and returns up to where that was.
+func (w *Writer) each(ctx context.Context, user string, after hlc.Timestamp, fn func(*Record)) (hlc.Timestamp, error) {
 	if err := w.Flush(ctx); err != nil {
-		return nil, err
+		return after, err
 	}
 	upTo := w.Stats().Last
-	at := Position{Hlc: hlc.New(max(t.UnixMilli(), 1), 0) - 1}
-	var all []Kept
+	at := Position{Hlc: after}
 	for at.Hlc < upTo.Hlc {
 		chunk, err := w.log.Read(ctx, user, at, upTo)
 		// What retention has taken meanwhile is older than all that is looked for.
 		if err != nil && !errors.Is(err, ErrTrimmed) {
-			return nil, err
+			return at.Hlc, err
 		}
 		for i := range chunk.Records {
-			r := &chunk.Records[i]
-			all = append(all, Kept{ID: r.ID, Timetoken: r.Timetoken, Position: r.Position})
+			fn(&chunk.Records[i])
 		}
 		at = chunk.Next
 	}
-	return all, nil
+	return max(after, upTo.Hlc), nil
 }

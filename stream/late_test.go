@@ -15,6 +15,9 @@ func TestAppendLate(t *testing.T) {
 	w := acquire(t, l, 0)
 	appendAll(t, w, alice, 0, 100)
 	appendAll(t, w, bob, 0, 1500)
+	if err := bookmark(t, w).Save(t.Context(), "17954373395308042", 1, nil); err != nil {
+		t.Fatal(err) // the next writer remembers what lies behind it, and little more
+	}
 	if err := w.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -71,6 +71,11 @@ type Writer struct {
 	msg     *nats.Msg
 	active  time.Time // last append
 
+	// guarded by lookMu, which is held over reads of the log
+	lookMu    sync.Mutex
+	looked    map[string]*looked
+	lookedIDs int
+
 	// guarded by mu
 	mu    sync.Mutex
 	err   error    // why the writer ended
@@ -132,8 +137,8 @@ func newWriter(l *Log, shard int, le *lease) *Writer {
 		ops:   make(chan op), acks: make(chan *nats.Msg, 4*window),
 		inbox: nats.NewInbox() + ".",
 		stop:  make(chan struct{}), done: make(chan struct{}),
-		known: newKnown(),
-		msg:   &nats.Msg{Header: make(nats.Header)},
+		known: newKnown(), looked: make(map[string]*looked),
+		msg: &nats.Msg{Header: make(nats.Header)},
 	}
 }
 
