@@ -4,36 +4,73 @@
 // PubNub delivers at most once and forgets within minutes. A [Bridge] polls it
 // through the real SDK, gives every message that keeps the rules to the event
 // log as a finished WebSocket frame, and keeps every other one as a dead
-// letter. The way back, from the outbox to PubNub, is not built yet.
+// letter. What PubNub's queue has dropped it reads from PubNub's history; what
+// that does not have any more it notes as a gap. What devices send up it
+// publishes.
 //
 // # How it is used
 //
 //	b, err := bridge.New(bridge.Config{
 //		Log:          log,
 //		SubscribeKey: "sub-c-…",
+//		PublishKey:   "pub-c-…",
 //		TLS:          true,
 //		Channels:     []string{"user.*", "global.announcements"},
 //	})
 //	…
 //	err = b.Run(ctx) // until ctx ends
 //
-// Any number of processes may run a bridge on one log. One of them holds the
-// writers of all shards and polls; the others stand by.
+// Any number of processes may run a bridge on one log: they share its shards,
+// each a fair part. A shard is written by who holds its lease. When a bridge
+// dies, its leases run out after three seconds and the others take its shards;
+// when one comes or goes in good order, shards are handed over at once, or one
+// after another.
 //
 // # The road of a message
 //
 //	SDK ──poll──► guard ──► PubNub
 //	                │ raw reply
-//	                ├─ envelope ─ channel ─ body ─ frame ─► shard's writer
+//	                ├─ envelope ─ channel ─ body ─ frame ─► track ─► shard's writer
 //	                │                  └ breaks a rule ───► dead letters
-//	                ├─ all stored (JetStream's acks), cursor saved in every shard
-//	 SDK ◄──────────┘ a reply with that cursor and no messages
+//	                │                  └ may come after something missing: held back
+//	 SDK ◄──────────┘ once all that is stored: a reply without messages
+//	                      └─ behind it: the track's cursor is saved
 //
 // The guard is the transport of the SDK's subscribe client. The stock loop
 // with listeners would end for ever at one 500, jump to "now" at one bad body,
 // hand messages over in any order, and crash on payloads that any publisher
 // can send. With the guard the SDK keeps to what it does well: deciding when to
 // poll, building and authorising requests.
+//
+// A source is one subscription. With a wildcard there is one for the whole
+// bridge; with lanes there are many, each ten channel groups of PubNub's with
+// the channels of 6,600 registered users. A track is the part of a source that
+// goes into one shard. It has a cursor of its own in the log's checkpoints;
+// when a shard is taken over, polling goes back to that shard's cursor.
+//
+// # What PubNub's queue has dropped
+//
+// PubNub keeps the newest 100 messages for a subscriber, and those for some
+// minutes. History is compared with the log, user by user, when
+//
+//   - a stream of full pages has ended (flood),
+//   - polls have failed, or no bridge has run, for longer than Config.SafeAge (outage),
+//   - several replies in a row were not what PubNub answers (spoilt),
+//   - the log has lost its end, with a disk or to a backup (lost),
+//   - a user is registered (new),
+//   - every Config.ReconcileEvery (reconcile).
+//
+// Polling goes on meanwhile. Where something looks missing, what arrives for
+// users who are not compared yet is held back, 10,000 messages or 64 MiB at
+// most, and put behind what history has, in order of timetokens. Otherwise, and
+// when that bound is reached, what was missing is appended at the log's end:
+// the log is in order of arrival. How far a comparison has come is kept with
+// the checkpoint.
+//
+// That history is whole is not taken on trust. It must have an event that the
+// log has from before the stretch, and everything that PubNub did hand out in
+// it. Where it has not, or where PubNub refuses it, a gap marker goes into the
+// log, for the user concerned or for all, and devices are told upstream_gap.
 //
 // # Bodies
 //
@@ -61,41 +98,57 @@
 // device_id or timestamp inside a notification is part of its data, and nothing
 // else: those bodies have no members that the protocol knows.
 //
+// # The way up
+//
+// Each user's updates are published one after the other, each until PubNub has
+// taken it. The id that the device gave travels in the message's meta
+// (reprise_id) and is the event's id when it comes back, so that a publish that
+// was repeated because its reply was lost is stored once; an id that the log has
+// from the last 24 hours is not published again. What PubNub refuses for good
+// becomes a dead letter and holds up nothing.
+//
 // # Guarantees
 //
 //   - A cursor is saved only after everything before it is in the log or among
-//     the dead letters, acknowledged by JetStream. A crash at any point repeats
-//     at most what came after the saved cursor, and the log knows repeated
-//     events by their id.
+//     the dead letters, acknowledged by JetStream; what is held back counts as
+//     not stored. A crash at any point repeats at most what came after the saved
+//     cursor, and the log knows repeated events by their id, however old.
 //   - One user's events are in the log in the order in which PubNub gave them.
 //   - What breaks a rule is never relayed, never dropped, and never holds up
 //     what comes after it.
-//   - The SDK never polls on before the reply before is stored, so PubNub's
-//     queue is the only buffer.
+//   - The SDK never polls on before the reply before is stored or held back, so
+//     PubNub's queue is the only other buffer.
 //   - No token, key or payload is in any log line, error or metric.
 //
 // # Failure modes
 //
-//   - HAZARD: PubNub keeps about 100 messages for 20 minutes. What it drops
-//     before it was polled (a long outage, a burst between two polls) is lost
-//     without a trace; a reply of 100 messages is counted as a sign of it.
-//     Gaps are not yet marked, nor filled from PubNub's history.
+//   - HAZARD: signals and what is published with store=0 are in no history. What
+//     the queue drops of them is lost; that they were there is noticed only if
+//     others of the same user were handed out, and is a gap then.
+//   - HAZARD: with a wildcard, nobody knows of a user who has neither an event in
+//     the log nor a registration. What the queue drops of such a user is
+//     appended when the user is registered, within a day.
+//   - HAZARD: as many messages in history as events in the log count as the same
+//     ones after a flood. One that was not stored by PubNub and one that the
+//     queue dropped would hide each other.
 //   - HAZARD: the first start of all begins at "now". What was published before
 //     is not fetched.
 //   - HAZARD: one id comes with different bytes when a channel matches twice
 //     and PubNub changes the payload between. Config refuses overlapping
 //     channels; the log stores both.
-//   - HAZARD: an announcement or a dead letter that comes again later than the
-//     deduplication window of its stream is stored again.
-//   - HAZARD: the SDK leaks one goroutine (ReadQueue) for each time that this
-//     bridge takes over.
-//   - HAZARD: whether a standby takes over in time is decided by the lease; that
-//     two bridges never both write is decided by the log's fence.
+//   - HAZARD: two logs on one keyset share its channel groups: lanes of both
+//     would carry the users of either. Give each log a keyset of its own.
+//   - HAZARD: the SDK leaks one goroutine (ReadQueue) for each of its clients:
+//     when the last shard of a wildcard is lost and one is taken again.
+//   - HAZARD: whether another bridge takes over in time is decided by leases;
+//     that two never both write a shard is decided by the log's fence.
 //
 // # Concurrency
 //
-// A Bridge is safe for concurrent use. The goroutines are: Run's, which owns
-// the term; the SDK's loop, which carries out a poll inside the guard and
-// stores its reply; one that empties the SDK's listener; one per shard that
-// waits for its writer's end.
+// A Bridge is safe for concurrent use. The goroutines are: for each shard one
+// that holds it, its outbox's, and one for each user whose updates are on their
+// way; for each track one that saves its cursor, one that puts into the log what
+// was held back, and one that compares history; for each source the SDK's loop,
+// which carries out a poll inside the guard and stores its reply, and one that
+// empties the SDK's listener.
 package bridge

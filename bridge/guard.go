@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -247,15 +246,7 @@ func (g *guard) answer(req *http.Request) *http.Response {
 	if region > maxSDKRegion {
 		region = 0
 	}
-	body := `{"t":{"t":"` + timetoken + `","r":` + strconv.Itoa(region) + `},"m":[]}`
-	return &http.Response{
-		Status: "200 OK", StatusCode: http.StatusOK,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header:        http.Header{"Content-Type": {"application/json"}},
-		ContentLength: int64(len(body)),
-		Body:          io.NopCloser(bytes.NewReader([]byte(body))),
-		Request:       req,
-	}
+	return goodReply(req, `{"t":{"t":"`+timetoken+`","r":`+strconv.Itoa(region)+`},"m":[]}`)
 }
 
 // wait backs off after err, with full jitter, and reports whether the SDK
