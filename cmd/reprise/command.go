@@ -7,19 +7,23 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 )
 
 // command is one of the program's commands.
 type command struct {
-	name     string
+	name     string // a word, or two: commands with the same first word are a group
 	args     string // operands, for the help text
-	operands int    // how many there must be
+	operands int    // how many there must be; -1 is any number
 	summary  string // one line
 	about    string // some lines more
 	examples []string
 	defaults map[string]string // those that differ from the table
-	run      func(ctx context.Context, call *call) error
+
+	// check says what is wrong with the operands; nil is nothing.
+	check func(cfg *config, operands []string) (problems []string)
+	run   func(ctx context.Context, call *call) error
 }
 
 // call is one run of a command.
@@ -65,20 +69,9 @@ func (p program) run(ctx context.Context) int {
 		writeHelp(p.err, commands)
 		return exitUsage
 	}
-	name, args := p.args[0], p.args[1:]
-	switch name {
-	case "-h", "--help", "-help":
-		name = "help"
-	case "--version", "-version", "-v":
-		name = "version"
-	}
-	cmd := find(commands, name)
+	cmd, args := pick(commands, p.args)
 	if cmd == nil {
-		var names []string
-		for _, c := range commands {
-			names = append(names, c.name)
-		}
-		return p.fail("reprise", usage("no such command: %s%s", name, hint(name, "reprise ", names)))
+		return p.noCommand(commands)
 	}
 	if cmd.name == "help" {
 		return p.help(commands, args)
@@ -97,6 +90,45 @@ func (p program) run(ctx context.Context) int {
 	}
 	err = cmd.run(ctx, &call{command: cmd, cfg: cfg, args: rest, self: cmp.Or(p.self, "reprise"), out: p.out, err: p.err, log: log, abort: p.abort})
 	return p.fail("reprise "+cmd.name, err)
+}
+
+// pick returns the command that args begin with, nil if there is none such, and
+// what follows it.
+func pick(commands []*command, args []string) (*command, []string) {
+	name := args[0]
+	switch name {
+	case "-h", "--help", "-help":
+		name = "help"
+	case "--version", "-version", "-v":
+		name = "version"
+	}
+	if len(args) > 1 {
+		if cmd := find(commands, name+" "+args[1]); cmd != nil {
+			return cmd, args[2:]
+		}
+	}
+	return find(commands, name), args[1:]
+}
+
+// noCommand answers arguments that begin with no command: the first word of a
+// group, or a mistake.
+func (p program) noCommand(commands []*command) int {
+	name, args := p.args[0], p.args[1:]
+	group := groupOf(commands, name)
+	switch {
+	case len(group) > 0 && wantsHelp(args):
+		writeGroupHelp(p.out, name, group)
+		return exitOK
+	case len(group) > 0 && (len(args) == 0 || strings.HasPrefix(args[0], "-")):
+		return p.fail("reprise "+name, usage("takes one of %s", strings.Join(secondWords(group), ", ")))
+	case len(group) > 0:
+		name += " " + args[0]
+	}
+	var names []string
+	for _, c := range commands {
+		names = append(names, c.name)
+	}
+	return p.fail("reprise", usage("no such command: %s%s", name, hint(name, "reprise ", names)))
 }
 
 // fail reports err and returns its exit code; nil is exit code 0.
@@ -125,6 +157,27 @@ func find(commands []*command, name string) *command {
 		}
 	}
 	return nil
+}
+
+// groupOf returns the commands of two words that begin with name.
+func groupOf(commands []*command, name string) []*command {
+	var group []*command
+	for _, c := range commands {
+		if strings.HasPrefix(c.name, name+" ") {
+			group = append(group, c)
+		}
+	}
+	return group
+}
+
+// secondWords are what the commands of a group are told apart by.
+func secondWords(group []*command) []string {
+	var words []string
+	for _, c := range group {
+		_, word, _ := strings.Cut(c.name, " ")
+		words = append(words, word)
+	}
+	return words
 }
 
 // wantsHelp tells whether args ask for help instead.

@@ -101,6 +101,37 @@ pubnub-origin says otherwise. Prints the timetoken.`,
 			run:      runLog,
 		},
 		{
+			name:    "dead list",
+			summary: "the dead letters: what broke the rules, oldest first",
+			about: `
+A message that breaks the rules is kept for 14 days with its reason, and named by
+a number. The admin listener of any node tells. The reasons are not_json
+not_object unknown_type wrong_channel bad_channel bad_id bad_number bad_timestamp
+bad_value missing_field too_large too_deep.`,
+			examples: []string{"reprise dead list", "reprise dead list --reason bad_id --since 24h --json"},
+			run:      runDeadList,
+		},
+		{
+			name: "dead show", args: "N", operands: 1,
+			summary: "one dead letter with its payload",
+			about: `
+The payload is printed as it is where that is safe, and quoted where not.`,
+			examples: []string{"reprise dead show 17", "reprise dead show 17 --json"},
+			check:    checkDeadNumbers,
+			run:      runDeadShow,
+		},
+		{
+			name: "dead retry", args: "[N …]", operands: -1,
+			summary: "judge dead letters anew, by number or by reason",
+			about: `
+For after a rule was changed, such as id-format: what is in order now goes to the
+end of its user's log, and is no dead letter any more. What is refused again stays
+one, and the exit code is then 1. A bridge has to be running.`,
+			examples: []string{"reprise dead retry 17 18", "reprise dead retry --reason bad_id"},
+			check:    checkDeadRetry,
+			run:      runDeadRetry,
+		},
+		{
 			name:    "token",
 			summary: "a signed token (HS256) for trying things",
 			about: `

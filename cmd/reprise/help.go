@@ -12,12 +12,16 @@ func (p program) help(commands []*command, args []string) int {
 		writeHelp(p.out, commands)
 		return exitOK
 	}
-	cmd := find(commands, args[0])
-	if cmd == nil || len(args) > 1 {
-		return p.fail("reprise", usage("no help on %s", strings.Join(args, " ")))
+	name := strings.Join(args, " ")
+	if cmd := find(commands, name); cmd != nil {
+		writeCommandHelp(p.out, cmd)
+		return exitOK
 	}
-	writeCommandHelp(p.out, cmd)
-	return exitOK
+	if group := groupOf(commands, name); len(group) > 0 {
+		writeGroupHelp(p.out, name, group)
+		return exitOK
+	}
+	return p.fail("reprise", usage("no help on %s", name))
 }
 
 // writeHelp prints all commands.
@@ -29,14 +33,25 @@ Usage: reprise COMMAND [--setting value …]
 
 Commands:
 `)
-	for _, c := range commands {
-		fmt.Fprintf(w, "  %-22s %s\n", strings.TrimSpace(c.name+" "+c.args), c.summary)
-	}
+	writeSummaries(w, commands)
 	fmt.Fprint(w, `
 Start here:
   reprise dev
   reprise help COMMAND
 `)
+}
+
+func writeSummaries(w io.Writer, commands []*command) {
+	for _, c := range commands {
+		fmt.Fprintf(w, "  %-22s %s\n", strings.TrimSpace(c.name+" "+c.args), c.summary)
+	}
+}
+
+// writeGroupHelp prints the commands that share their first word.
+func writeGroupHelp(w io.Writer, name string, group []*command) {
+	fmt.Fprintf(w, "Usage: reprise %s COMMAND [--setting value …]\n\nCommands:\n", name)
+	writeSummaries(w, group)
+	fmt.Fprintf(w, "\nMore on one of them:\n  reprise help %s %s\n", name, strings.Join(secondWords(group), "|"))
 }
 
 // writeCommandHelp prints one command with its settings.

@@ -140,6 +140,23 @@ func TestEveryErrorAtOnce(t *testing.T) {
 	}
 }
 
+// TestEveryErrorOfOperandsAtOnce holds that operands are judged together with
+// the settings.
+func TestEveryErrorOfOperandsAtOnce(t *testing.T) {
+	t.Parallel()
+	got := problemsOf(t, "dead retry", nil, "x", "1", "--reason", "foo", "-1", "--jsn", "--admin-url=ftp://a")
+	want := []string{
+		"jsn: no such setting (--jsn)",
+		`reason: "foo" is none of ` + strings.Join(deadReasons, ", ") + " (--reason)",
+		`admin-url: "ftp://a" is no URL with http or https (--admin-url)`,
+		`N: "x" is no number of a dead letter`,
+		`N: "-1" is no number of a dead letter`,
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("load(dead retry) = %q, want %q", got, want)
+	}
+}
+
 func TestValidate(t *testing.T) {
 	t.Parallel()
 	key := []string{"PUBNUB_SUBSCRIBE_KEY=k", "REPRISE_AUTH_HMAC_SECRET=s"}
@@ -189,6 +206,11 @@ func TestValidate(t *testing.T) {
 		{"port too great", "serve", key, []string{"--listen", "127.0.0.1:70000"}, "listen: "},
 		{"publish with one key", "publish", key[:1], []string{"a", "1"}, "pubnub-publish-key: missing: publishing takes both keys"},
 		{"log from latest", "log", nil, []string{"--user", exampleUser, "--since", "latest"}, "since: latest leaves nothing to show"},
+		{"log since a duration", "log", nil, []string{"--user", exampleUser, "--since", "5m"}, "since: 5m0s is no cursor"},
+		{"dead list since a duration", "dead list", nil, []string{"--since", "36h"}, ""},
+		{"dead list since a cursor", "dead list", nil, []string{"--since", "019a3f2c8e410003"}, "since: 019a3f2c8e410003 is for events"},
+		{"dead list since nothing such", "dead list", nil, []string{"--since", "24"}, `since: "24" is neither a cursor`},
+		{"dead list by an unknown reason", "dead list", nil, []string{"--reason", "bad"}, `reason: "bad" is none of not_json, `},
 		{"user in upper case", "log", nil, []string{"--user", strings.ToUpper("aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa")}, "user: "},
 		{"cursor in upper case", "tail", nil, []string{"--user", exampleUser, "--since", "019A3F2C8E410003"}, "since: "},
 		{"token without a secret", "token", nil, []string{"--user", exampleUser}, "auth-hmac-secret: missing"},

@@ -32,7 +32,7 @@ func runLog(ctx context.Context, c *call) error {
 // logPage prints what one answer holds. It returns from where to ask on, and
 // whether there is more.
 func (c *call) logPage(ctx context.Context, since string) (next string, more bool, err error) {
-	response, err := c.askAdmin(ctx, "/v1/users/"+c.cfg.user+"/events", url.Values{"since": {since}})
+	response, err := c.askAdmin(ctx, http.MethodGet, "/v1/users/"+c.cfg.user+"/events", url.Values{"since": {since}})
 	if err != nil {
 		return "", false, err
 	}
@@ -69,10 +69,23 @@ func (c *call) eventText(raw []byte) string {
 	return frameLine(f)
 }
 
-// askAdmin sends a GET to the admin listener. An answer other than 200 is an error.
-func (c *call) askAdmin(ctx context.Context, path string, query url.Values) (*http.Response, error) {
-	target := strings.TrimSuffix(c.cfg.adminURL, "/") + path + "?" + query.Encode()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+// adminError is an answer of the admin listener that refuses.
+type adminError struct {
+	url           string
+	status        int
+	code, message string
+}
+
+func (e *adminError) Error() string { return e.url + ": " + e.code + ": " + e.message }
+
+// askAdmin sends a request to the admin listener. An answer other than 200 is an
+// error, an [*adminError] if it says why.
+func (c *call) askAdmin(ctx context.Context, method, path string, query url.Values) (*http.Response, error) {
+	target := strings.TrimSuffix(c.cfg.adminURL, "/") + path
+	if len(query) > 0 {
+		target += "?" + query.Encode()
+	}
+	request, err := http.NewRequestWithContext(ctx, method, target, nil)
 	if err != nil {
 		return nil, fmt.Errorf("admin: %w", err)
 	}
@@ -93,7 +106,7 @@ func (c *call) askAdmin(ctx context.Context, path string, query url.Values) (*ht
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
 	if err == nil && json.Unmarshal(body, &answer) == nil && answer.Error.Code != "" {
-		return nil, fmt.Errorf("%s: %s: %s", c.cfg.adminURL, answer.Error.Code, answer.Error.Message)
+		return nil, &adminError{c.cfg.adminURL, response.StatusCode, answer.Error.Code, answer.Error.Message}
 	}
 	return nil, fmt.Errorf("%s: status %d", c.cfg.adminURL, response.StatusCode)
 }

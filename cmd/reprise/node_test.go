@@ -103,9 +103,28 @@ func (n *running) end(want int) {
 func (n *running) publish(origin, user string, from, to int) {
 	n.t.Helper()
 	for i := from; i <= to; i++ {
-		code, _, complaint := reprise(n.t.Context(), nil, "publish", "user."+user+".notifications", fmt.Sprintf(`{"n":%d}`, i), "--pubnub-origin", origin)
-		if code != 0 {
-			n.t.Fatalf("run(publish) = %d, %s, want 0", code, complaint)
+		n.publishText(origin, "user."+user+".notifications", fmt.Sprintf(`{"n":%d}`, i))
+	}
+}
+
+func (n *running) publishText(origin, channel, text string) {
+	n.t.Helper()
+	code, _, complaint := reprise(n.t.Context(), nil, "publish", channel, text, "--pubnub-origin", origin)
+	if code != 0 {
+		n.t.Fatalf("run(publish) = %d, %s, want 0", code, complaint)
+	}
+}
+
+// awaitDead asks for the dead letters until text is among them.
+func (n *running) awaitDead(text string) {
+	n.t.Helper()
+	for began := time.Now(); ; {
+		status, body := n.get("/v1/dead")
+		if status == http.StatusOK && strings.Contains(body, text) {
+			return
+		}
+		if time.Since(began) > 20*time.Second {
+			n.t.Fatalf("GET /v1/dead = %d %s, want 200 and %s", status, body, text)
 		}
 	}
 }
@@ -180,6 +199,12 @@ func TestDev(t *testing.T) {
 	if code != 0 || strings.Count(out, "\n") != 3 || !strings.Contains(out, `"data":{"n":3}`) {
 		t.Errorf("run(log) = %d, %s%s, want three events", code, out, complaint)
 	}
+	n.publishText(n.addrs["emulator"], exampleSync, `{"type":"nonsense"}`)
+	n.awaitDead(exampleSync)
+	code, out, complaint = reprise(t.Context(), nil, "dead", "list", "--admin-url", "http://"+n.addrs["admin"])
+	if code != 0 || strings.Count(out, "\n") != 2 || !strings.Contains(out, "unknown_type") {
+		t.Errorf("run(dead list) = %d, %s%s, want one dead letter", code, out, complaint)
+	}
 	response, err := http.Get("http://" + n.addrs["devices"] + "/")
 	if err != nil {
 		t.Fatal(err)
@@ -248,6 +273,13 @@ func TestHalves(t *testing.T) {
 	expect(t, frames, "caught_up", "")
 	bridge.publish(pubnub.Addr(), exampleUser, 1, 1)
 	expect(t, frames, "notification", `{"n":1}`)
+	bridge.publishText(pubnub.Addr(), exampleSync, `{"type":"nonsense"}`)
+	for _, n := range []*running{bridge, edge} {
+		n.awaitDead(`"reason":"unknown_type"`)
+		if status, body := n.get("/v1/dead/1"); status != 200 || !strings.Contains(body, `"payload":"{\"type\":\"nonsense\"}"`) {
+			t.Errorf("GET /v1/dead/1 = %d %s, want 200 and the payload", status, body)
+		}
+	}
 	if status, body := bridge.get("/v1/stats"); status != 200 || !strings.Contains(body, `"active_connections":0`) {
 		t.Errorf("GET /v1/stats of a bridge = %d %s, want 200 and no connections", status, body)
 	}

@@ -54,6 +54,8 @@ type config struct {
 	logLevel, logFormat string
 
 	user, device, since, url, adminURL string
+	sinceAge                           time.Duration // since, where that is a duration
+	reason                             string
 	token                              secret
 	json, echo, print                  bool
 	expiresIn                          time.Duration
@@ -93,6 +95,7 @@ var (
 	forLogs    = []string{"dev", "serve", "bridge", "edge", "emulator"}
 	forEdges   = []string{"dev", "serve", "edge"}
 	forBridges = []string{"dev", "serve", "bridge"}
+	forAdmins  = []string{"log", "dead list", "dead show", "dead retry"}
 	forPubNub  = []string{"serve", "bridge", "publish"}
 )
 
@@ -113,7 +116,7 @@ var table = []setting{
 	{name: "admin-listen", value: "ADDRESS", def: "127.0.0.1:9090", used: checked(forNodes),
 		help:  "/healthz /readyz /metrics /v1/… /debug/pprof",
 		parse: func(c *config) parser { return address(&c.adminListen) }},
-	{name: "admin-token", value: "SECRET", hidden: true, used: append(checked(forNodes), "log"),
+	{name: "admin-token", value: "SECRET", hidden: true, used: append(checked(forNodes), forAdmins...),
 		help:  "bearer token of the admin listener; a must off loopback",
 		parse: func(c *config) parser { return secretText(&c.adminToken) }},
 	{name: "emulator-listen", value: "ADDRESS", def: "127.0.0.1:8090", used: []string{"dev", "emulator"},
@@ -262,9 +265,12 @@ var table = []setting{
 	{name: "device", value: "UUID", shown: "a random one", used: []string{"tail", "token"},
 		help:  "the device; for token: none, the token is good for every device",
 		parse: func(c *config) parser { return identifier(&c.device) }},
-	{name: "since", value: "CURSOR", used: []string{"tail", "log"},
-		help:  "show what came after this cursor (an hlc), or earliest, or latest",
-		parse: func(c *config) parser { return cursor(&c.since) }},
+	{name: "since", value: "CURSOR", used: []string{"tail", "log", "dead list"},
+		help:  "show what came after this cursor (an hlc), or earliest, or latest; for dead list: how long ago, such as 24h",
+		parse: func(c *config) parser { return cursorOrAge(&c.since, &c.sinceAge) }},
+	{name: "reason", value: "REASON", used: []string{"dead list", "dead retry"},
+		help:  "only dead letters with this reason, such as bad_id",
+		parse: func(c *config) parser { return oneOf(&c.reason, deadReasons...) }},
 	{name: "echo", def: "false", used: []string{"tail"},
 		help:  "show also what comes from this device itself",
 		parse: func(c *config) parser { return boolean(&c.echo) }},
@@ -274,11 +280,11 @@ var table = []setting{
 	{name: "token", value: "SECRET", hidden: true, used: []string{"tail"},
 		help:  "the device's JWT",
 		parse: func(c *config) parser { return secretText(&c.token) }},
-	{name: "admin-url", value: "URL", def: "http://127.0.0.1:9090", used: []string{"log"},
+	{name: "admin-url", value: "URL", def: "http://127.0.0.1:9090", used: forAdmins,
 		help:  "the admin listener",
 		parse: func(c *config) parser { return webURL(&c.adminURL, "http", "https") }},
-	{name: "json", def: "false", used: []string{"tail", "log"},
-		help:  "print frames as they are, one a line",
+	{name: "json", def: "false", used: []string{"tail", "log", "dead list", "dead show"},
+		help:  "print frames, or dead letters, as JSON, one a line",
 		parse: func(c *config) parser { return boolean(&c.json) }},
 	{name: "expires-in", value: "DURATION", def: "1h", used: []string{"token"},
 		help:  "how long the token is good",

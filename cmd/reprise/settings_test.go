@@ -71,6 +71,12 @@ var contract = []struct{ name, def, command string }{
 	{"token", "none", "tail"},
 	{"json", "false", "tail"},
 	{"admin-url", "http://127.0.0.1:9090", "log"},
+	{"admin-url", "http://127.0.0.1:9090", "dead list"},
+	{"admin-token", "none", "dead retry"},
+	{"json", "false", "dead show"},
+	{"since", "none", "dead list"},
+	{"reason", "none", "dead list"},
+	{"reason", "none", "dead retry"},
 }
 
 func TestHelpHoldsTheContract(t *testing.T) {

@@ -16,6 +16,9 @@ func validate(cmd *command, cfg *config, rest []string) []string {
 	if len(rest) < cmd.operands || len(rest) > cmd.operands && cmd.operands >= 0 {
 		c.problems = append(c.problems, fmt.Sprintf("arguments: got %d, want %d: reprise %s %s", len(rest), cmd.operands, cmd.name, cmd.args))
 	}
+	if cmd.check != nil {
+		c.problems = append(c.problems, cmd.check(cfg, rest)...)
+	}
 	for _, check := range []func(){c.addresses, c.log, c.pubnub, c.auth, c.tls, c.times, c.tools} {
 		check()
 	}
@@ -205,6 +208,12 @@ func (c *checker) tools() {
 	}
 	if c.command == "token" && c.uses("auth-hmac-secret") && !c.cfg.authHMACSecret.isSet() {
 		c.missing("auth-hmac-secret", "")
+	}
+	if (c.command == "log" || c.command == "tail") && c.cfg.sinceAge > 0 {
+		c.problem("since", "%v is no cursor; durations are for dead list", c.cfg.sinceAge)
+	}
+	if c.command == "dead list" && c.cfg.since != "" {
+		c.problem("since", "%s is for events; say how long ago, such as 24h", c.cfg.since)
 	}
 	if c.command == "log" && c.cfg.since == "latest" {
 		c.problem("since", "latest leaves nothing to show")

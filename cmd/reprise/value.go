@@ -264,6 +264,20 @@ func cursor(p *string) parser {
 	}
 }
 
+// cursorOrAge takes what cursor does, or how long ago.
+func cursorOrAge(at *string, age *time.Duration) parser {
+	return func(text string) error {
+		if d, err := time.ParseDuration(text); err == nil && d > 0 {
+			*age = d
+			return nil
+		}
+		if err := cursor(at)(text); err != nil {
+			return fmt.Errorf("%w nor a duration such as 24h", err)
+		}
+		return nil
+	}
+}
+
 // natsURLs takes NATS servers separated by commas, or nothing.
 func natsURLs(p *string) parser {
 	return func(text string) error {
