@@ -81,6 +81,14 @@ func tellDead(b stream.Buried) deadLetter {
 	}
 }
 
+// payload is what there is of the payload.
+func (d *deadLetter) payload() []byte {
+	if d.Payload != nil {
+		return []byte(*d.Payload)
+	}
+	return d.PayloadBase64
+}
+
 // retried is the writer's answer: what became of a dead letter.
 type retried struct {
 	Result string `json:"result"` // one of those below
