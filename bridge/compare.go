@@ -370,9 +370,11 @@ func (c *comparison) end(ctx context.Context, j *job) error {
 	}
 	level("history compared with the log", "shard", t.shard.writer.Shard(), "lane", t.lane, "why", c.why, "missing", c.stored, "gaps", c.gaps)
 	t.mu.Lock()
-	t.job = nil
-	if j.Again != "" {
-		t.job = &job{From: j.Again, Why: j.Why, hold: j.hold, ahead: make(map[string]struct{})}
+	if t.job == j {
+		t.job = nil
+		if j.Again != "" {
+			t.job = newJob(j.Again, whyFlood, j.holdAgain)
+		}
 	}
 	t.mu.Unlock()
 	kick(t.drainSoon)

@@ -136,6 +136,8 @@
 //   - HAZARD: one id comes with different bytes when a channel matches twice
 //     and PubNub changes the payload between. Config refuses overlapping
 //     channels; the log stores both.
+//   - HAZARD: PubNub may take a moment until a channel that was put into a group
+//     is handed out. A message of that moment is found by the next reconciliation.
 //   - HAZARD: two logs on one keyset share its channel groups: lanes of both
 //     would carry the users of either. Give each log a keyset of its own.
 //   - HAZARD: the SDK leaks one goroutine (ReadQueue) for each of its clients:

@@ -88,6 +88,12 @@ func (t *track) fillWanted(ctx context.Context) error {
 		if len(batch) == 0 {
 			return nil
 		}
+		// What comes after history was read must be handed out by the feed.
+		select {
+		case <-t.begun:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 		c := &comparison{t: t, from: from, why: whyNew}
 		if err := c.compare(ctx, slices.Collect(maps.Keys(batch)), func(string) {}); err != nil && !refused(err) {
 			return err
@@ -130,6 +136,9 @@ func (t *track) fillJob(ctx context.Context, j *job) error {
 		if len(batch) == 0 {
 			break
 		}
+		if !t.isJob(j) {
+			return nil // another one has taken its place
+		}
 		if err := c.compare(ctx, batch, func(user string) { t.did(j, user) }); refused(err) {
 			t.b.cfg.Logger.Error("PubNub does not give its history: what its queue has dropped is lost", "err", err)
 			if c.evidence {
@@ -144,6 +153,12 @@ func (t *track) fillJob(ctx context.Context, j *job) error {
 		t.didAll(j, last)
 	}
 	return c.end(ctx, j)
+}
+
+func (t *track) isJob(j *job) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.job == j
 }
 
 // nextUsers is whom to compare next, and up to whom all are done then: "" where

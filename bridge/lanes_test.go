@@ -92,14 +92,14 @@ func TestLanes(t *testing.T) {
 	}
 }
 
-// TestLanesFill fills more than one lane: each of 7,000 users has an event that
+// TestLanesFill fills more than one lane: each of 6,700 users has an event that
 // is found in the log.
 func TestLanesFill(t *testing.T) {
 	t.Parallel()
 	r := lanesRig(t, 1)
 	r.follow()
 	r.start()
-	const users = 7000
+	const users = 6700
 	var names []string
 	for i := range users {
 		names = append(names, userN(i))

@@ -31,8 +31,25 @@ type job struct {
 	Again string `json:"again,omitempty"` // when done, begin once more from here
 	hold  bool   // what comes for users who are not done is held back
 
+	holdAgain bool // when it begins once more
+
 	all   []string            // every user, in order; nil before the job has begun here
 	ahead map[string]struct{} // users that are done besides those of all up to After
+}
+
+func newJob(from, why string, hold bool) *job {
+	return &job{From: from, Why: why, hold: hold, ahead: make(map[string]struct{})}
+}
+
+// oldestTimetoken is the oldest of some, "" where there is none; "" counts for
+// none.
+func oldestTimetoken(all ...string) (oldest string) {
+	for _, t := range all {
+		if t != "" && (oldest == "" || olderTimetoken(t, oldest)) {
+			oldest = t
+		}
+	}
+	return oldest
 }
 
 func (j *job) done(user string) bool {
@@ -81,7 +98,8 @@ func (t *track) restore() error {
 			return fmt.Errorf("bridge: checkpoint of shard %d: note: %w", t.shard.writer.Shard(), err)
 		}
 	}
-	t.at, t.high, t.fills, t.doubt = cursor{timetoken, saved.Region}, timetoken, n.Filled, n.Doubt
+	t.high, t.fills, t.doubt = timetoken, n.Filled, n.Doubt
+	t.reach(cursor{timetoken, saved.Region})
 	if olderTimetoken(t.high, n.High) {
 		t.high = n.High
 	}
@@ -100,11 +118,14 @@ func (t *track) owe(from, why string, hold bool) {
 	if why != whyReconcile && (t.doubt == "" || olderTimetoken(from, t.doubt)) {
 		t.doubt = from
 	}
-	switch {
-	case t.job == nil:
-		t.job = &job{From: from, Why: why, hold: hold, ahead: make(map[string]struct{})}
-	case t.job.Again == "" || olderTimetoken(from, t.job.Again):
-		t.job.Again = from
+	switch j := t.job; {
+	case j == nil:
+		t.job = newJob(from, why, hold)
+	case why == whyReconcile: // what is being done does for that
+	case hold && !j.hold: // what comes must be held back from now on: begin anew
+		t.job = newJob(oldestTimetoken(from, j.From, j.Again), why, true)
+	default:
+		j.Again, j.holdAgain = oldestTimetoken(from, j.Again), j.holdAgain || hold
 	}
 	t.mu.Unlock()
 	if why != whyReconcile {

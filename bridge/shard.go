@@ -120,10 +120,11 @@ func (sh *shard) carryWildcard(ctx context.Context) error {
 	}
 	if t.cursor().isZero() {
 		// The first start of all: everyone begins where the first of them did.
-		if t.at, err = b.origin(ctx); err != nil {
+		at, err := b.origin(ctx)
+		if err != nil {
 			return err
 		}
-		t.high = t.at.timetoken
+		t.begin(at)
 	}
 	t.checkAge()
 	f := b.joinWildcard(ctx, t)

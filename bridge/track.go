@@ -34,6 +34,7 @@ type track struct {
 	lane  string // "" is none
 	mark  *stream.Bookmark
 	users func(ctx context.Context) ([]string, error) // whose events come here
+	begun chan struct{}                               // closed when the first cursor is known, with mu held
 
 	// owned by who takes the page in hand
 	spans   spans
@@ -86,7 +87,7 @@ type heldPage struct {
 
 func (b *Bridge) newTrack(sh *shard, lane string, mark *stream.Bookmark, users func(context.Context) ([]string, error)) (*track, error) {
 	t := &track{
-		b: b, shard: sh, lane: lane, mark: mark, users: users,
+		b: b, shard: sh, lane: lane, mark: mark, users: users, begun: make(chan struct{}),
 		spans:    spans{tracer: b.cfg.Tracer, trust: b.cfg.TrustRemoteTrace},
 		late:     make(map[string][]stream.Event),
 		saveSoon: make(chan struct{}, 1), drainSoon: make(chan struct{}, 1), fillSoon: make(chan struct{}, 1),
@@ -114,11 +115,18 @@ func (t *track) cursor() cursor {
 // begin sets the first cursor of all, unless that is still unknown.
 func (t *track) begin(at cursor) {
 	t.mu.Lock()
-	t.at, t.high = at, at.timetoken
-	t.mu.Unlock()
-	if !at.isZero() {
-		kick(t.saveSoon)
+	defer t.mu.Unlock()
+	t.high = at.timetoken
+	t.reach(at)
+	kick(t.saveSoon)
+}
+
+// reach moves the cursor. Called with mu held.
+func (t *track) reach(at cursor) {
+	if t.at.isZero() && !at.isZero() {
+		close(t.begun)
 	}
+	t.at = at
 }
 
 // run saves, drains and fills until ctx ends.
@@ -442,7 +450,7 @@ func (t *track) close(ctx context.Context, p *page) (err error) {
 		}
 	}
 	t.mu.Lock()
-	t.at = p.next
+	t.reach(p.next)
 	if olderTimetoken(t.high, p.next.timetoken) {
 		t.high = p.next.timetoken
 	}
