@@ -26,7 +26,7 @@ const (
 // other, in the order in which they were stored.
 type outbox struct {
 	sh   *shard
-	room chan struct{} // one token for each entry on its way
+	room chan struct{} // one token for each call under way
 
 	mu      sync.Mutex
 	waiting map[string][]stream.Pending    // by user; a user who is listed has a goroutine
@@ -100,15 +100,13 @@ var errExpired = errors.New("expired")
 // carry publishes one update, and says what became of it. It returns an error
 // when that is not decided yet.
 func (o *outbox) carry(ctx context.Context, p stream.Pending) (result string, err error) {
-	select {
-	case o.room <- struct{}{}:
-		defer func() { <-o.room }()
-	case <-ctx.Done():
-		return "", ctx.Err()
-	}
 	b := o.sh.b
 	id := updateID(p.User, p.Device, p.ID)
-	seen, err := o.seen(ctx, p.User, id)
+	var seen bool
+	err = o.inRoom(ctx, func() (err error) {
+		seen, err = o.seen(ctx, p.User, id)
+		return err
+	})
 	switch {
 	case err != nil:
 		return "", err
@@ -120,9 +118,11 @@ func (o *outbox) carry(ctx context.Context, p stream.Pending) (result string, er
 		if p.Expires != 0 && p.Expires <= time.Now().UnixMilli() {
 			return errExpired
 		}
-		_, err := b.calls.publish(ctx, p.Channel, p.Body, updateMeta(id, again))
-		again = true // a lost reply does not say that it was not published
-		return err
+		return o.inRoom(ctx, func() error {
+			_, err := b.calls.publish(ctx, p.Channel, p.Body, updateMeta(id, again))
+			again = true // a lost reply does not say that it was not published
+			return err
+		})
 	})
 	var call *callError
 	switch {
@@ -142,6 +142,19 @@ func (o *outbox) carry(ctx context.Context, p stream.Pending) (result string, er
 		return "dead", nil
 	}
 	return "", err
+}
+
+// inRoom calls fn when fewer than publishAtOnce others are being called. Who
+// waits before another attempt has no place in there: users whom PubNub refuses
+// for now do not hold up the others.
+func (o *outbox) inRoom(ctx context.Context, fn func() error) error {
+	select {
+	case o.room <- struct{}{}:
+		defer func() { <-o.room }()
+		return fn()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // reason is why an update that PubNub refuses is a dead letter.

@@ -190,6 +190,31 @@ func TestOutboxPoison(t *testing.T) {
 	}
 }
 
+// TestOutboxForbidden has PubNub refuse many users' channels for now: the others
+// are carried all the while, and the refused ones as soon as they are let in.
+func TestOutboxForbidden(t *testing.T) {
+	t.Parallel()
+	r := outboxRig(t, 1)
+	r.follow()
+	r.start()
+	refused := r.pubnub.Inject(pubnubtest.Fault{Kind: pubnubtest.Status, Status: 403, Endpoint: pubnubtest.Publish,
+		Match: func(q pubnubtest.Request) bool { return !strings.Contains(q.URI, userN(99)) }})
+	for u := range 2 * publishAtOnce {
+		r.submit(update(userN(u), testDevice, 1))
+	}
+	if err := refused.WaitHits(testContext(t), 2*publishAtOnce); err != nil {
+		t.Fatal(err)
+	}
+	r.submit(update(userN(99), testDevice, 2))
+	if got := positions(t, r.events(1)); got[0] != 2 {
+		t.Errorf("update %d, want that of the user who is not refused", got[0])
+	}
+	refused.Clear()
+	r.events(2 * publishAtOnce)
+	r.emptied()
+	r.noMore(userN(99))
+}
+
 // TestOutboxWithoutKey leaves the outbox alone.
 func TestOutboxWithoutKey(t *testing.T) {
 	t.Parallel()
