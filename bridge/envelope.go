@@ -35,6 +35,7 @@ type page struct {
 	prev   cursor        // the cursor that was asked with
 	lapse  time.Duration // for how long no good reply had come before, where polls failed
 	spoilt int           // bad replies just before this one
+	trip   time.Duration // how long a reply that waits takes
 }
 
 // message is one published message as PubNub delivered it. The slices are part

@@ -17,9 +17,12 @@ const (
 	// worked off, and go into the log as they come.
 	floodHold = time.Second
 	floodMost = 2000
-	// floodQuiet is how long after a full page nothing must have come for the
-	// stream of full pages to be over.
-	floodQuiet = 500 * time.Millisecond
+	// floodQuiet is how many round trips to PubNub after a full page nothing must
+	// have come for the stream of full pages to be over, within the bounds that
+	// follow.
+	floodQuiet    = 4
+	floodQuietMin = 100 * time.Millisecond
+	floodQuietMax = time.Second
 	// floodEvery is how often history is asked at most for streams of full pages
 	// of which none looks as if something were missing.
 	floodEvery = 30 * time.Second
@@ -51,8 +54,9 @@ type flood struct {
 	held     bool
 	tracks   []*track
 	quiet    *time.Timer
-	verified time.Time // when history was asked last for a flood without suspicion
-	verify   cursor    // from where on it is to be asked next; zero is nowhere
+	wait     time.Duration // quiet's
+	verified time.Time     // when history was asked last for a flood without suspicion
+	verify   cursor        // from where on it is to be asked next; zero is nowhere
 }
 
 // page looks at a page that has come, before its messages are given to tracks.
@@ -80,9 +84,10 @@ func (f *flood) page(b *Bridge, p *page, tracks []*track) {
 	b.cfg.Logger.Debug("a full page: PubNub may have dropped older events", "messages", len(p.messages))
 	if f.from.isZero() {
 		f.from, f.count, f.suspect, f.held, f.tracks = p.prev, 0, false, false, slices.Clone(tracks)
-		f.quiet = time.AfterFunc(floodQuiet, f.end)
+		f.wait = min(max(floodQuiet*p.trip, floodQuietMin), floodQuietMax)
+		f.quiet = time.AfterFunc(f.wait, f.end)
 	} else {
-		f.quiet.Reset(floodQuiet)
+		f.quiet.Reset(f.wait)
 	}
 	if suspect && !f.suspect {
 		f.suspect, f.held, f.since, f.count = true, true, time.Now(), 0
@@ -151,7 +156,7 @@ func (f *flood) end() {
 	switch {
 	case f.from.isZero():
 	case f.troubled(): // no page came because none could
-		f.quiet.Reset(floodQuiet)
+		f.quiet.Reset(f.wait)
 	default:
 		f.over()
 	}

@@ -39,10 +39,11 @@ type guard struct {
 	// slot holds one token for the poll that is being carried out. It is never
 	// closed; whoever has put the token in owns the fields below.
 	slot   chan struct{}
-	at     cursor    // everything before it is stored
-	fails  int       // failures since the last good poll
-	spoilt int       // bad replies since then
-	heard  time.Time // when the last good reply came; zero when there was none
+	at     cursor        // everything before it is stored
+	fails  int           // failures since the last good poll
+	spoilt int           // bad replies since then
+	heard  time.Time     // when the last good reply came; zero when there was none
+	trip   time.Duration // how long a reply that waits takes, by the quickest of late; 0 is not known
 
 	troubled atomic.Bool // the last poll that ended had no good reply
 
@@ -157,6 +158,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // poll carries out one poll. The cursor has moved if and only if err is nil.
 func (g *guard) poll(ctx context.Context, req *http.Request) error {
+	began := time.Now()
 	p, err := g.fetch(ctx, req)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -172,7 +174,12 @@ func (g *guard) poll(ctx context.Context, req *http.Request) error {
 	now := time.Now()
 	g.polls.good(now)
 	g.troubled.Store(false)
-	p.prev, p.spoilt = g.at, g.spoilt
+	if took := now.Sub(began); g.trip == 0 || took < g.trip {
+		g.trip = took
+	} else {
+		g.trip = min(took, g.trip+g.trip/8) // the way may have become longer
+	}
+	p.prev, p.spoilt, p.trip = g.at, g.spoilt, g.trip
 	if g.fails > 0 && !g.heard.IsZero() {
 		p.lapse = now.Sub(g.heard)
 	}
