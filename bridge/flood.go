@@ -51,6 +51,7 @@ type flood struct {
 	since    time.Time
 	count    int
 	suspect  bool // something looks missing
+	taking   bool // a full page is being taken
 	held     bool
 	tracks   []*track
 	quiet    *time.Timer
@@ -85,10 +86,8 @@ func (f *flood) page(b *Bridge, p *page, tracks []*track) {
 	if f.from.isZero() {
 		f.from, f.count, f.suspect, f.held, f.tracks = p.prev, 0, false, false, slices.Clone(tracks)
 		f.wait = min(max(floodQuiet*p.trip, floodQuietMin), floodQuietMax)
-		f.quiet = time.AfterFunc(f.wait, f.end)
-	} else {
-		f.quiet.Reset(f.wait)
 	}
+	f.taking = true
 	if suspect && !f.suspect {
 		f.suspect, f.held, f.since, f.count = true, true, time.Now(), 0
 		f.hold(true)
@@ -96,6 +95,20 @@ func (f *flood) page(b *Bridge, p *page, tracks []*track) {
 	if f.count += len(p.messages); f.held && (f.count > floodMost || time.Since(f.since) > floodHold) {
 		f.held = false
 		f.hold(false)
+	}
+}
+
+// taken notes that the page has been taken: the next one is awaited from now on.
+func (f *flood) taken() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.taking = false
+	switch {
+	case f.from.isZero():
+	case f.quiet == nil:
+		f.quiet = time.AfterFunc(f.wait, f.end)
+	default:
+		f.quiet.Reset(f.wait)
 	}
 }
 
@@ -154,7 +167,7 @@ func (f *flood) end() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
-	case f.from.isZero():
+	case f.from.isZero(), f.taking:
 	case f.troubled(): // no page came because none could
 		f.quiet.Reset(f.wait)
 	default:
@@ -164,7 +177,9 @@ func (f *flood) end() {
 
 // over ends the flood. Called with mu held.
 func (f *flood) over() {
-	f.quiet.Stop()
+	if f.quiet != nil {
+		f.quiet.Stop()
+	}
 	switch {
 	case f.suspect:
 		owe(f.tracks, f.from, whyFlood, f.held)

@@ -198,6 +198,7 @@ func (f *source) take(p *page) error {
 		}
 	}
 	f.flood.page(f.b, p, tracks)
+	defer f.flood.taken()
 	for i := range p.messages {
 		m := &p.messages[i]
 		user, _ := parseChannel(m.channel)
