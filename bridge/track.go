@@ -175,7 +175,7 @@ func (t *track) hold(ctx context.Context, it *item) bool {
 			t.dropped = true
 			return true
 		}
-		stop := context.AfterFunc(ctx, t.room.Broadcast)
+		stop := context.AfterFunc(ctx, t.wake)
 		t.room.Wait()
 		stop()
 	}
@@ -192,6 +192,14 @@ func (t *track) hold(ctx context.Context, it *item) bool {
 	t.count++
 	t.bytes += it.size
 	return true
+}
+
+// wake has whoever waits for room look again. It takes mu: a broadcast between
+// somebody's look at the context and the beginning of their wait would be lost.
+func (t *track) wake() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.room.Broadcast()
 }
 
 // holding says whether what comes for user has to wait. Called with mu held.
@@ -229,7 +237,7 @@ func (t *track) stopHolding() {
 
 // drainer puts into the log what needs to wait no longer.
 func (t *track) drainer(ctx context.Context) {
-	defer context.AfterFunc(ctx, t.room.Broadcast)()
+	defer context.AfterFunc(ctx, t.wake)()
 	for {
 		select {
 		case <-t.drainSoon:
@@ -308,7 +316,7 @@ func (t *track) claim(ctx context.Context, user string) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		stop := context.AfterFunc(ctx, t.room.Broadcast)
+		stop := context.AfterFunc(ctx, t.wake)
 		t.room.Wait()
 		stop()
 	}
