@@ -155,7 +155,9 @@ func (t *track) add(ctx context.Context, m *message) {
 	case it.outcome == isEvent && (it.repeated || t.late[it.user] != nil):
 		t.late[it.user] = append(t.late[it.user], it.ev)
 	default:
-		_ = t.put(ctx, &it)
+		if t.put(ctx, &it) != nil {
+			t.dropped = true
+		}
 		t.direct = true
 	}
 }
