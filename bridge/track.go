@@ -163,7 +163,9 @@ func (t *track) add(ctx context.Context, m *message) {
 	case it.outcome == isEvent && (it.repeated || t.late[it.user] != nil):
 		t.late[it.user] = append(t.late[it.user], it.ev)
 	default:
-		_ = t.put(ctx, &it)
+		if t.put(ctx, &it) != nil {
+			t.dropped = true
+		}
 		t.direct = true
 	}
 }
@@ -183,7 +185,7 @@ func (t *track) hold(ctx context.Context, it *item) bool {
 			t.dropped = true
 			return true
 		}
-		stop := context.AfterFunc(ctx, t.room.Broadcast)
+		stop := context.AfterFunc(ctx, t.wake)
 		t.room.Wait()
 		stop()
 	}
@@ -200,6 +202,14 @@ func (t *track) hold(ctx context.Context, it *item) bool {
 	t.count++
 	t.bytes += it.size
 	return true
+}
+
+// wake has whoever waits for room look again. It takes mu: a broadcast between
+// somebody's look at the context and the beginning of their wait would be lost.
+func (t *track) wake() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.room.Broadcast()
 }
 
 // holding says whether what comes for user has to wait. Called with mu held.
@@ -237,7 +247,7 @@ func (t *track) stopHolding() {
 
 // drainer puts into the log what needs to wait no longer.
 func (t *track) drainer(ctx context.Context) {
-	defer context.AfterFunc(ctx, t.room.Broadcast)()
+	defer context.AfterFunc(ctx, t.wake)()
 	for {
 		select {
 		case <-t.drainSoon:
@@ -316,7 +326,7 @@ func (t *track) claim(ctx context.Context, user string) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		stop := context.AfterFunc(ctx, t.room.Broadcast)
+		stop := context.AfterFunc(ctx, t.wake)
 		t.room.Wait()
 		stop()
 	}
