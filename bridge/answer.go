@@ -56,6 +56,8 @@ func (sh *shard) retry(ctx context.Context, seq uint64) (outcomeOf, error) {
 	it := b.intake(ctx, m, &none)
 	out := outcomeOf{Result: "stored"}
 	switch {
+	case it.dead == nil && it.outcome == isEvent && b.cfg.Log.Shard(it.user) != sh.writer.Shard():
+		return outcomeOf{Result: "failed", Detail: "the user is of another shard"}, nil
 	case it.dead != nil:
 		return outcomeOf{Result: "refused", Reason: it.dead.Reason, Detail: it.dead.Detail}, nil
 	case it.outcome == isAnnouncement:

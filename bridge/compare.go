@@ -43,6 +43,8 @@ type comparison struct {
 	trusting bool                // as many events as messages are all of them
 	dead     map[string]struct{} // ids of dead letters that are there
 
+	active map[string]struct{} // users of whom the log has something that history should have
+
 	anchors struct{ found, missing int } // users by whether history reaches back to what the log has
 	stored  int                          // events that were missing
 	gaps    int
@@ -82,7 +84,7 @@ func (c *comparison) user(ctx context.Context, user string, counts map[string]in
 	for _, channel := range c.t.b.channelsOf(user) {
 		total += counts[channel]
 	}
-	if total == 0 && c.t.heldCount(user) == 0 {
+	if _, active := c.active[user]; total == 0 && c.t.heldCount(user) == 0 && !active {
 		return nil
 	}
 	var kept []stream.Kept
@@ -310,7 +312,9 @@ func (c *comparison) merge(ctx context.Context, user string, found []message, ke
 			fresh++
 		}
 	}
-	slices.SortStableFunc(items, func(a, b item) int { return compareTimetokens(a.timetoken, b.timetoken) })
+	if fresh > 0 {
+		slices.SortStableFunc(items, func(a, b item) int { return compareTimetokens(a.timetoken, b.timetoken) })
+	}
 	t.fillsTo(newest)
 	err := t.bury(ctx, dead)
 	if err == nil && fresh > 0 {
@@ -371,10 +375,17 @@ func (c *comparison) end(ctx context.Context, j *job) error {
 	level("history compared with the log", "shard", t.shard.writer.Shard(), "lane", t.lane, "why", c.why, "missing", c.stored, "gaps", c.gaps)
 	t.mu.Lock()
 	if t.job == j {
-		t.job = nil
-		if j.Again != "" {
-			t.job = newJob(j.Again, whyFlood, j.holdAgain)
+		next := j.Again
+		if !j.confirm && c.evidence {
+			// History may not have shown yet what was published a moment before.
+			late := newJob(j.From, j.Why, false)
+			late.due, late.confirm, late.Again = time.Now().Add(historyLag), true, j.Again
+			if next = late; j.Again != nil && (j.Again.hold || !olderTimetoken(j.From, j.Again.From)) {
+				next = j.Again // which will be confirmed itself
+			}
 		}
+		t.start(next)
+		kick(t.fillSoon)
 	}
 	t.mu.Unlock()
 	kick(t.drainSoon)

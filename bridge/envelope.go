@@ -33,7 +33,7 @@ type page struct {
 
 	// What the guard knows of the poll.
 	prev   cursor        // the cursor that was asked with
-	lapse  time.Duration // for how long no good reply had come before, where polls failed
+	lapse  time.Duration // from the good reply before to the asking of this: failed polls, a log that did not take it
 	spoilt int           // bad replies just before this one
 	trip   time.Duration // how long a reply that waits takes
 }

@@ -2,21 +2,32 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"time"
+
+	"reprise/stream"
 )
 
 const (
 	// fillUsers is how many users are compared at a time: their channels are
 	// counted in one request.
 	fillUsers = maxCountChannels / 3
+	// activeMost bounds the events that are looked through for users who should
+	// have something in history. Beyond it the oldest of them count.
+	activeMost = 200_000
 )
 
-// want is a user whose history is wanted on its own, from a timetoken on.
+// want is a user whose history is wanted on its own. It is read twice: at once,
+// and again when PubNub's history has had the time to show what was published
+// before. Guarded by the track's mu.
 type want struct {
-	from string
-	done func(ctx context.Context) error // called when it is in the log
+	from   string
+	done   func(ctx context.Context) error // called when all of it is in the log
+	since  time.Time
+	hold   bool // what comes is held back
+	looked bool // history was read once
 }
 
 // filler compares history with the log whenever that is owed, until ctx ends.
@@ -28,86 +39,109 @@ func (t *track) filler(ctx context.Context) {
 		defer ticker.Stop()
 		tick = ticker.C
 	}
-	for n := 0; ; {
-		err := t.fillOwed(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		if err != nil {
-			t.b.cfg.Logger.Warn("history is not compared yet", "shard", t.shard.writer.Shard(), "err", err)
-			if n++; !pause(ctx, n) {
-				return
-			}
-			continue
-		}
-		n = 0
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for fails := 0; ; {
 		select {
 		case <-t.fillSoon:
+		case <-timer.C:
 		case <-tick:
 			t.owe(timetokenAt(time.Now().Add(-2*max(every, time.Minute))), whyReconcile, false)
 		case <-ctx.Done():
 			return
 		}
+		wait, err := t.fillDue(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			t.b.cfg.Logger.Warn("history is not compared yet", "shard", t.shard.writer.Shard(), "lane", t.lane, "err", err)
+			pause(ctx, fails)
+			fails++
+			kick(t.fillSoon)
+		default:
+			fails = 0
+			timer.Reset(wait)
+		}
 	}
 }
 
-// fillOwed compares until nothing is owed.
-func (t *track) fillOwed(ctx context.Context) error {
+// fillDue compares what is due, and returns when more of it will be.
+func (t *track) fillDue(ctx context.Context) (wait time.Duration, err error) {
 	for {
-		if err := t.fillWanted(ctx); err != nil {
-			return err
-		}
+		wait, err := t.fillWanted(ctx)
 		t.mu.Lock()
 		j := t.job
 		t.mu.Unlock()
-		if j == nil {
-			return nil
+		switch {
+		case j == nil:
+			return wait, err
+		case time.Until(j.due) > 0:
+			return min(wait, time.Until(j.due)), err
 		}
-		if err := t.fillJob(ctx, j); err != nil {
-			return err
+		if err := errors.Join(err, t.fillJob(ctx, j)); err != nil {
+			return 0, err
 		}
 	}
 }
 
-// fillWanted compares users who were registered just now.
-func (t *track) fillWanted(ctx context.Context) error {
-	for {
+// fillWanted compares users who were registered just now, as far as that is
+// due, and returns when more of it will be.
+func (t *track) fillWanted(ctx context.Context) (wait time.Duration, err error) {
+	wait = time.Hour
+	for ctx.Err() == nil {
 		t.mu.Lock()
-		batch := make(map[string]want)
+		batch := make(map[string]*want)
 		from := ""
 		for user, w := range t.wanted {
-			if len(batch) == fillUsers {
-				break
-			}
-			batch[user] = w
-			if from == "" || olderTimetoken(w.from, from) {
-				from = w.from
+			if due := w.since.Add(historyLag); w.looked && time.Until(due) > 0 {
+				wait = min(wait, time.Until(due))
+			} else if len(batch) < fillUsers {
+				batch[user], from = w, oldestTimetoken(from, w.from)
 			}
 		}
 		t.mu.Unlock()
 		if len(batch) == 0 {
-			return nil
+			return wait, err
 		}
 		// What comes after history was read must be handed out by the feed.
 		select {
 		case <-t.begun:
 		case <-ctx.Done():
-			return ctx.Err()
+			return 0, ctx.Err()
 		}
 		c := &comparison{t: t, from: from, why: whyNew}
-		if err := c.compare(ctx, slices.Collect(maps.Keys(batch)), func(string) {}); err != nil && !refused(err) {
-			return err
+		if c.dead, err = t.b.cfg.Log.BuriedSince(ctx, timeOf(from).Add(-lookBack)); err != nil {
+			return 0, err
+		}
+		if err := c.compare(ctx, slices.Collect(maps.Keys(batch)), func(string) {}); err != nil && (ctx.Err() != nil || !refused(err)) {
+			return 0, err
 		}
 		for user, w := range batch {
-			if err := w.done(ctx); err != nil {
-				return err
+			t.mu.Lock()
+			final := w.looked
+			w.looked, w.hold = true, false
+			t.mu.Unlock()
+			if !final {
+				continue
+			}
+			// Another bridge's place for the user is as good: this one was deposed.
+			if derr := w.done(ctx); derr != nil && !errors.Is(derr, stream.ErrReassigned) {
+				err = derr
+				continue
 			}
 			t.mu.Lock()
-			delete(t.wanted, user)
+			if t.wanted[user] == w {
+				delete(t.wanted, user)
+			}
 			t.mu.Unlock()
 		}
 		kick(t.drainSoon)
+		if err != nil {
+			return wait, err
+		}
 	}
+	return wait, ctx.Err()
 }
 
 // fillJob carries out j, the track's job: users for whom something is held
@@ -126,10 +160,18 @@ func (t *track) fillJob(ctx context.Context, j *job) error {
 	}
 	t.mu.Lock()
 	j.all = all
-	c := &comparison{t: t, from: j.From, why: j.Why, evidence: j.Why != whyReconcile, trusting: j.Why == whyFlood || j.Why == whyReconcile}
+	if j.upTo(j.After) != j.Seen {
+		j.After, j.Seen = "", 0 // there are others by now
+	}
+	c := &comparison{t: t, from: j.From, why: j.Why, evidence: j.Why != whyReconcile, trusting: j.Why == whyFlood && !j.confirm}
 	t.mu.Unlock()
 	if c.dead, err = t.b.cfg.Log.BuriedSince(ctx, timeOf(j.From).Add(-lookBack)); err != nil {
 		return err
+	}
+	if c.evidence {
+		if c.active, err = t.shard.writer.Active(ctx, timeOf(c.start()).Add(-lookBack), activeMost); err != nil {
+			return err
+		}
 	}
 	for {
 		batch, last := t.nextUsers(j)
@@ -139,7 +181,7 @@ func (t *track) fillJob(ctx context.Context, j *job) error {
 		if !t.isJob(j) {
 			return nil // another one has taken its place
 		}
-		if err := c.compare(ctx, batch, func(user string) { t.did(j, user) }); refused(err) {
+		if err := c.compare(ctx, batch, func(user string) { t.did(j, user) }); err != nil && ctx.Err() == nil && refused(err) {
 			t.b.cfg.Logger.Error("PubNub does not give its history: what its queue has dropped is lost", "err", err)
 			if c.evidence {
 				if err := c.gap(ctx, "", time.Now()); err != nil {
@@ -153,6 +195,15 @@ func (t *track) fillJob(ctx context.Context, j *job) error {
 		t.didAll(j, last)
 	}
 	return c.end(ctx, j)
+}
+
+// upTo is how many of all there are up to user. Called with mu held.
+func (j *job) upTo(user string) int {
+	n, found := slices.BinarySearch(j.all, user)
+	if found {
+		n++
+	}
+	return n
 }
 
 func (t *track) isJob(j *job) bool {
@@ -173,11 +224,7 @@ func (t *track) nextUsers(j *job) (batch []string, last string) {
 			}
 		}
 	}
-	first, found := slices.BinarySearch(j.all, j.After)
-	if found {
-		first++
-	}
-	for _, user := range j.all[first:] {
+	for _, user := range j.all[j.upTo(j.After):] {
 		if !j.done(user) && !slices.Contains(batch, user) {
 			if len(batch) == fillUsers {
 				break
@@ -202,6 +249,7 @@ func (t *track) didAll(j *job, last string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	j.After = max(j.After, last)
+	j.Seen = j.upTo(j.After)
 	for user := range j.ahead {
 		if _, listed := slices.BinarySearch(j.all, user); listed && user <= j.After {
 			delete(j.ahead, user)

@@ -29,6 +29,8 @@ const (
 	// jumpSlack is how far timetokens may jump without meaning anything, in tenths
 	// of microseconds: PubNub's own clocks are that far apart.
 	jumpSlack = 1000
+	// floodLapse is how long a break makes the next full page look suspicious.
+	floodLapse = 250 * time.Millisecond
 	// spoiltMost is how many bad replies in a row make history be asked.
 	spoiltMost = 3
 )
@@ -73,7 +75,7 @@ func (f *flood) page(b *Bridge, p *page, tracks []*track) {
 	case p.spoilt >= spoiltMost:
 		owe(tracks, p.prev, whySpoilt, true)
 	}
-	suspect := f.jumped(p) || f.armed || p.lapse > 0
+	suspect := f.jumped(p) || f.armed || p.lapse > floodLapse
 	f.armed = false
 	if len(p.messages) < fullPage {
 		if !f.from.isZero() {
@@ -85,6 +87,9 @@ func (f *flood) page(b *Bridge, p *page, tracks []*track) {
 	b.cfg.Logger.Debug("a full page: PubNub may have dropped older events", "messages", len(p.messages))
 	if f.from.isZero() {
 		f.from, f.count, f.suspect, f.held, f.tracks = p.prev, 0, false, false, slices.Clone(tracks)
+		for _, t := range f.tracks {
+			t.flooding(p.prev.timetoken)
+		}
 		f.wait = min(max(floodQuiet*p.trip, floodQuietMin), floodQuietMax)
 	}
 	f.taking = true
@@ -157,6 +162,7 @@ func (f *flood) join(t *track) {
 		f.from = at
 	}
 	f.tracks = append(f.tracks, t)
+	t.flooding(f.from.timetoken)
 	if f.held {
 		t.holdBack(true)
 	}
@@ -170,6 +176,10 @@ func (f *flood) end() {
 	case f.from.isZero(), f.taking:
 	case f.troubled(): // no page came because none could
 		f.quiet.Reset(f.wait)
+		if f.held && time.Since(f.since) > floodHold {
+			f.held = false
+			f.hold(false)
+		}
 	default:
 		f.over()
 	}

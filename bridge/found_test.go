@@ -140,7 +140,6 @@ func TestFoundLaneHistoryBeforeHandshake(t *testing.T) {
 	}
 	down := r.pubnub.Inject(pubnubtest.Fault{Kind: pubnubtest.Status, Status: 503, Endpoint: pubnubtest.Handshake})
 	r.register(user)
-	r.assigned(1)
 	if err := down.WaitHits(testContext(t), 1); err != nil {
 		t.Fatal(err)
 	}
@@ -551,7 +550,7 @@ func TestFoundEchoTwice(t *testing.T) {
 	r.follow()
 	r.start()
 	u := update(userN(0), testDevice, 1)
-	meta := pubnubtest.Meta(updateMeta(updateID(u.User, u.Device, u.ID), false))
+	meta := pubnubtest.Meta(updateMeta(updateID(u.User, u.Device, u.ID)))
 	r.pubnub.Publish(u.Channel, u.Body, meta)
 	r.events(1)
 	r.publishNumbered(0, 9000, 9)

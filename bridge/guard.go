@@ -51,7 +51,7 @@ type guard struct {
 	stopped bool                    // no poll is begun any more
 	begun   chan struct{}           // closed by the first call after open
 	cancel  context.CancelCauseFunc // ends the newest poll
-	changes []func()                // to be made before the next poll; see change
+	changes []*change               // to be made before the next poll
 	calls   int                     // polls the SDK has in here
 	left    time.Time               // when calls became 0 last
 }
@@ -76,18 +76,20 @@ func (g *guard) open() (begun <-chan struct{}) {
 	return g.begun
 }
 
+// change is something to be done between two polls.
+type change struct {
+	fn      func()
+	decided atomic.Bool   // it is being made, or was given up
+	done    chan struct{} // closed when it is made
+}
+
 // change calls fn between two polls, when the reply before is stored and
 // nothing is asked for yet, and returns when it has been called. A poll that
 // waits for its reply is ended. If ctx ends first fn is not called.
 func (g *guard) change(ctx context.Context, fn func()) error {
-	done := make(chan struct{})
+	c := &change{fn: fn, done: make(chan struct{})}
 	g.mu.Lock()
-	g.changes = append(g.changes, func() {
-		if ctx.Err() == nil {
-			fn()
-			close(done)
-		}
-	})
+	g.changes = append(g.changes, c)
 	if g.cancel != nil {
 		g.cancel(errChange)
 	}
@@ -96,16 +98,14 @@ func (g *guard) change(ctx context.Context, fn func()) error {
 	case g.slot <- struct{}{}:
 		g.makeChanges()
 		<-g.slot
-	case <-done:
+	case <-c.done:
 	case <-ctx.Done():
-		return ctx.Err()
+		if !c.decided.Swap(true) {
+			return ctx.Err()
+		}
 	}
-	select {
-	case <-done:
-		return nil
-	default:
-		return ctx.Err()
-	}
+	<-c.done
+	return nil
 }
 
 // makeChanges makes the changes that wait. The caller has the slot.
@@ -114,8 +114,11 @@ func (g *guard) makeChanges() {
 	changes := g.changes
 	g.changes = nil
 	g.mu.Unlock()
-	for _, fn := range changes {
-		fn()
+	for _, c := range changes {
+		if !c.decided.Swap(true) {
+			c.fn()
+			close(c.done)
+		}
 	}
 }
 
@@ -158,7 +161,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // poll carries out one poll. The cursor has moved if and only if err is nil.
 func (g *guard) poll(ctx context.Context, req *http.Request) error {
-	began := time.Now()
+	began := time.Now().Round(0) // by the wall: the other clock stands still while the machine sleeps
 	p, err := g.fetch(ctx, req)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -171,8 +174,8 @@ func (g *guard) poll(ctx context.Context, req *http.Request) error {
 		g.polls.failed(time.Now())
 		return err
 	}
-	now := time.Now()
-	g.polls.good(now)
+	now := time.Now().Round(0)
+	g.polls.good(time.Now())
 	g.troubled.Store(false)
 	if took := now.Sub(began); g.trip == 0 || took < g.trip {
 		g.trip = took
@@ -180,8 +183,8 @@ func (g *guard) poll(ctx context.Context, req *http.Request) error {
 		g.trip = min(took, g.trip+g.trip/8) // the way may have become longer
 	}
 	p.prev, p.spoilt, p.trip = g.at, g.spoilt, g.trip
-	if g.fails > 0 && !g.heard.IsZero() {
-		p.lapse = now.Sub(g.heard)
+	if !g.heard.IsZero() {
+		p.lapse = max(0, began.Sub(g.heard))
 	}
 	if err := g.store(&p); err != nil {
 		return &pollError{result: pollStore, class: err.Error()}

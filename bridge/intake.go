@@ -19,7 +19,7 @@ type item struct {
 	id        string // under which the log knows it
 	timetoken string
 	size      int                // bytes of the payload
-	repeated  bool               // its publisher says that it may have been published before
+	repeated  bool               // it may be stored already
 	ev        stream.Event       // of an event
 	dead      *stream.DeadLetter // of a message that broke a rule
 }
@@ -47,8 +47,8 @@ func (b *Bridge) intake(ctx context.Context, m *message, open *spans) item {
 	if it.outcome != isEvent {
 		return it
 	}
-	if own, again := ownID(it.user, m.meta); own != "" {
-		it.id, it.repeated = own, again
+	if own := ownID(it.user, m.meta); own != "" {
+		it.id, it.repeated = own, true // a publish whose reply is lost is repeated
 	}
 	it.ev = stream.Event{ID: it.id, User: it.user, Device: it.device, Expires: it.expires,
 		Timetoken: m.timetoken, Frame: it.frame, StampAt: it.stampAt, Once: it.id != m.id}

@@ -86,7 +86,6 @@ func (o *outbox) user(ctx context.Context, user string) {
 				return // what is left comes again, to whoever has the shard next
 			}
 			o.sh.b.cfg.Logger.Warn("an update waits in the outbox", "user", user, "device", p.Device, "err", err)
-			p.Again = true
 			if !pause(ctx, fails) {
 				return
 			}
@@ -113,14 +112,12 @@ func (o *outbox) carry(ctx context.Context, p stream.Pending) (result string, er
 	case seen:
 		return "duplicate", nil
 	}
-	again := p.Again
 	err = b.calls.retrying(ctx, "publish", nil, func(ctx context.Context) error {
 		if p.Expires != 0 && p.Expires <= time.Now().UnixMilli() {
 			return errExpired
 		}
 		return o.inRoom(ctx, func() error {
-			_, err := b.calls.publish(ctx, p.Channel, p.Body, updateMeta(id, again))
-			again = true // a lost reply does not say that it was not published
+			_, err := b.calls.publish(ctx, p.Channel, p.Body, updateMeta(id))
 			return err
 		})
 	})
@@ -218,48 +215,39 @@ const updatePrefix = "out:"
 
 func updateID(user, device, id string) string { return updatePrefix + user + ":" + device + ":" + id }
 
-// updateMeta is the meta with which an update is published. again says that it
-// may have been published before.
-func updateMeta(id string, again bool) []byte {
-	if again {
-		return []byte(`{"reprise_id":"` + id + `","reprise_again":true}`)
-	}
-	return []byte(`{"reprise_id":"` + id + `"}`)
-}
+// updateMeta is the meta with which an update is published.
+func updateMeta(id string) []byte { return []byte(`{"reprise_id":"` + id + `"}`) }
 
 // ownID reads the id out of the meta of a message on a channel of user's, ""
 // if there is none of ours. Anybody who may publish there can write one; it is
 // good for nothing but ids of that user.
-func ownID(user string, meta []byte) (id string, again bool) {
+func ownID(user string, meta []byte) (id string) {
 	at := skipSpace(meta, 0)
 	if at >= len(meta) || len(meta) > 4<<10 {
-		return "", false
+		return ""
 	}
 	if meta[at] == '"' {
 		meta = textOf(meta[at:])
 		if at = skipSpace(meta, 0); at >= len(meta) {
-			return "", false
+			return ""
 		}
 	}
 	if meta[at] != '{' {
-		return "", false
+		return ""
 	}
 	m := newMembers(meta, at, maxLevels)
 	for name, value, ok := m.next(); ok; name, value, ok = m.next() {
-		switch string(name) {
-		case "reprise_id":
+		if string(name) == "reprise_id" {
 			id = string(textOf(value))
-		case "reprise_again":
-			again = string(value) == "true"
 		}
 	}
 	const length = len(updatePrefix) + 3*uuidLen + 2
 	if m.err != nil || len(id) != length || id[:len(updatePrefix)+uuidLen+1] != updatePrefix+user+":" {
-		return "", false
+		return ""
 	}
 	device, own := id[length-2*uuidLen-1:length-uuidLen-1], id[length-uuidLen:]
 	if !isUUID(device) || !isUUID(own) || id[length-uuidLen-1] != ':' {
-		return "", false
+		return ""
 	}
-	return id, again
+	return id
 }

@@ -12,6 +12,9 @@ import (
 	"reprise/stream"
 )
 
+// holdFor is for how long something is held back at most while history is asked.
+const holdFor = time.Minute
+
 // Why history is asked. The words stand in metrics and log lines.
 const (
 	whyFlood     = "flood"     // PubNub's queue may have overflowed
@@ -28,17 +31,32 @@ type job struct {
 	From  string `json:"from"`            // timetoken after which history is compared
 	Why   string `json:"why"`             // what made it necessary
 	After string `json:"after,omitempty"` // users up to here are done
-	Again string `json:"again,omitempty"` // when done, begin once more from here
-	hold  bool   // what comes for users who are not done is held back
+	Seen  int    `json:"seen,omitempty"`  // how many those are
+	Quiet bool   `json:"quiet,omitempty"` // nothing is held back meanwhile
+	Again *job   `json:"again,omitempty"` // when done, this is to be done
 
-	holdAgain bool // when it begins once more
+	hold    bool      // what comes for users who are not done is held back
+	due     time.Time // not before; zero is at once
+	confirm bool      // all was compared once, some seconds ago
 
 	all   []string            // every user, in order; nil before the job has begun here
 	ahead map[string]struct{} // users that are done besides those of all up to After
 }
 
 func newJob(from, why string, hold bool) *job {
-	return &job{From: from, Why: why, hold: hold, ahead: make(map[string]struct{})}
+	return &job{From: from, Why: why, hold: hold, Quiet: !hold, ahead: make(map[string]struct{})}
+}
+
+// strictness orders what makes history asked: how much is made of what it does
+// not have.
+var strictness = map[string]int{whyReconcile: 0, whyNew: 1, whyFlood: 2, whySpoilt: 3, whyOutage: 3, whyLost: 3}
+
+// with is what does for j as well as for another job.
+func (j *job) with(from, why string, hold bool) *job {
+	if strictness[j.Why] > strictness[why] {
+		why = j.Why
+	}
+	return newJob(oldestTimetoken(from, j.From), why, hold || j.hold)
 }
 
 // oldestTimetoken is the oldest of some, "" where there is none; "" counts for
@@ -77,6 +95,8 @@ type note struct {
 	// Filled is the greatest timetoken that history gave, likewise.
 	Filled string `json:"filled,omitempty"`
 	Job    *job   `json:"job,omitempty"`
+	// Flood is where full pages began whose end has not come.
+	Flood string `json:"flood,omitempty"`
 	// Doubt is from where on, within a day, PubNub's queue may have dropped
 	// something. A user of whom the log did not know then may be concerned.
 	Doubt string `json:"doubt,omitempty"`
@@ -103,12 +123,39 @@ func (t *track) restore() error {
 	if olderTimetoken(t.high, n.High) {
 		t.high = n.High
 	}
+	for j := n.Job; j != nil; j = j.Again {
+		j.hold, j.ahead = !j.Quiet, make(map[string]struct{})
+	}
 	if n.Job != nil {
-		n.Job.hold = n.Job.Why != whyReconcile
-		n.Job.ahead = make(map[string]struct{})
-		t.job = n.Job
+		t.start(n.Job)
+	}
+	if n.Flood != "" {
+		t.owe(n.Flood, whyFlood, true)
 	}
 	return nil
+}
+
+// start makes j the track's job. What it holds back it holds back for some time
+// only: history that does not answer must not silence everyone. Called with mu
+// held, or before t is shared.
+func (t *track) start(j *job) {
+	t.job = j
+	if j != nil && j.hold {
+		time.AfterFunc(holdFor, func() {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			if t.job == j && j.hold {
+				t.stopHolding()
+			}
+		})
+	}
+}
+
+// flooding notes that full pages have begun to come.
+func (t *track) flooding(from string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.flood = oldestTimetoken(from, t.flood)
 }
 
 // owe has the history after a timetoken compared with the log. With hold, what
@@ -118,14 +165,27 @@ func (t *track) owe(from, why string, hold bool) {
 	if why != whyReconcile && (t.doubt == "" || olderTimetoken(from, t.doubt)) {
 		t.doubt = from
 	}
+	if why == whyFlood {
+		t.flood = "" // it is owed from here on
+	}
 	switch j := t.job; {
 	case j == nil:
-		t.job = newJob(from, why, hold)
+		t.start(newJob(from, why, hold))
 	case why == whyReconcile: // what is being done does for that
-	case hold && !j.hold: // what comes must be held back from now on: begin anew
-		t.job = newJob(oldestTimetoken(from, j.From, j.Again), why, true)
+	case j.Why == whyReconcile:
+		t.start(newJob(from, why, hold))
+	case hold && !j.hold, strictness[why] > strictness[j.Why]:
+		// What comes must be held back from now on, or more be made of what is
+		// missing: begin anew.
+		again := j.with(from, why, hold)
+		if j.Again != nil {
+			again = again.with(j.Again.From, j.Again.Why, j.Again.hold)
+		}
+		t.start(again)
+	case j.Again != nil:
+		j.Again = j.Again.with(from, why, hold)
 	default:
-		j.Again, j.holdAgain = oldestTimetoken(from, j.Again), j.holdAgain || hold
+		j.Again = newJob(from, why, hold)
 	}
 	t.mu.Unlock()
 	if why != whyReconcile {
@@ -150,7 +210,7 @@ func (t *track) state() (record, error) {
 	if t.doubt != "" && time.Since(timeOf(t.doubt)) > anchorAge {
 		t.doubt = ""
 	}
-	n := note{Job: t.job, Doubt: t.doubt}
+	n := note{Job: t.job, Flood: t.flood, Doubt: t.doubt}
 	if olderTimetoken(at.timetoken, t.high) {
 		n.High = t.high
 	}

@@ -21,6 +21,9 @@ func (c *caller) retrying(ctx context.Context, what string, limiter *rate.Limite
 	var last *callError
 	ended := func(err error) error {
 		if last != nil {
+			if last.forbidden() {
+				return fmt.Errorf("bridge: %s: %w, after %w", what, err, last) // no waiting helped
+			}
 			return fmt.Errorf("bridge: %s: %w, after %v", what, err, last) // not %w: an ended ctx is not temporary
 		}
 		return fmt.Errorf("bridge: %s: %w", what, err)

@@ -139,16 +139,16 @@ func (sh *shard) carryWildcard(ctx context.Context) error {
 // followNew has the history of users who are registered from now on compared
 // too, if something may have been dropped while nobody knew of them.
 func (t *track) followNew(ctx context.Context) {
-	there := false
+	began := time.Now()
 	for fails := 0; ctx.Err() == nil; fails++ {
 		err := t.b.cfg.Log.FollowRegistrations(ctx, t.shard.writer.Shard(), func(r stream.Registration) {
 			t.mu.Lock()
 			from := t.doubt
 			t.mu.Unlock()
-			if there && from != "" {
+			if from != "" && r.At.After(began.Add(-historyLag)) {
 				t.want(r.User, from, func(context.Context) error { return nil })
 			}
-		}, func() { there = true })
+		}, func() {})
 		if err != nil {
 			t.b.cfg.Logger.Warn("registrations are not followed", "shard", t.shard.writer.Shard(), "err", err)
 			pause(ctx, fails)

@@ -30,7 +30,8 @@ type source struct {
 	giveUp   context.CancelFunc
 
 	// owned by who has the guard's slot
-	flood flood
+	flood  flood
+	origin cursor // where this source began the log; zero if it did not
 
 	mu       sync.Mutex
 	tracks   []*track      // changed between polls only
@@ -145,6 +146,9 @@ func (f *source) attach(ctx context.Context, t *track) error {
 	return f.guard.change(ctx, func() {
 		start := t.cursor()
 		switch at := f.guard.at; {
+		case start.isZero() && !f.origin.isZero():
+			t.begin(f.origin)
+			f.guard.at = f.origin
 		case start.isZero():
 			t.begin(at)
 		case at.isZero() || olderTimetoken(start.timetoken, at.timetoken):
@@ -161,6 +165,8 @@ func (f *source) attach(ctx context.Context, t *track) error {
 // detach ends what attach began. What t has got by then is stored when detach
 // returns nil.
 func (f *source) detach(ctx context.Context, t *track) error {
+	t.gone.Store(true)
+	t.wake() // the page in hand may be waiting for room that nobody makes
 	return f.guard.change(ctx, func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -186,6 +192,8 @@ func (f *source) take(p *page) error {
 	ctx := f.work
 	began := time.Now()
 	f.mu.Lock()
+	// Who writes a lost shard next goes on from its checkpoint.
+	f.tracks = slices.DeleteFunc(f.tracks, func(t *track) bool { return t.ended() })
 	tracks := slices.Clone(f.tracks)
 	f.mu.Unlock()
 	for _, t := range tracks {
@@ -196,6 +204,7 @@ func (f *source) take(p *page) error {
 		if p.next, err = f.b.setOrigin(ctx, p.next); err != nil {
 			return err
 		}
+		f.origin = p.next
 	}
 	f.flood.page(f.b, p, tracks)
 	defer f.flood.taken()
@@ -212,9 +221,7 @@ func (f *source) take(p *page) error {
 	}
 	var failed error
 	for _, t := range tracks {
-		// A track whose writer has ended is taken off soon. Who writes its shard
-		// next goes on from its checkpoint.
-		if err := t.close(ctx, p); err != nil && t.shard.writer.Err() == nil {
+		if err := t.close(ctx, p); err != nil && !t.ended() {
 			failed = errors.Join(failed, err)
 		}
 	}

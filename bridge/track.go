@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -19,6 +20,8 @@ const (
 	// besides goes behind it.
 	heldMost  = 10_000
 	heldBytes = 64 << 20
+	// presenceAge is how old a sign of life may be and still say something.
+	presenceAge = time.Minute
 )
 
 // track is the part of PubNub's feed that goes into one shard: all of the
@@ -46,6 +49,8 @@ type track struct {
 	late    map[string][]stream.Event // by user: events that may be stored already, and what follows them
 	dead    []stream.DeadLetter
 
+	gone atomic.Bool // it is to be taken off its source
+
 	// each sent to by anyone, never closed; room for one
 	saveSoon, drainSoon, fillSoon chan struct{}
 
@@ -55,6 +60,7 @@ type track struct {
 	at      cursor     // pages up to here were taken
 	high    string     // the greatest timetoken that a page ended with
 	fills   string     // the greatest timetoken that history gave; what is not newer may be stored already
+	flood   string     // where full pages began whose end has not come; "" is nowhere
 	doubt   string     // from where on PubNub's queue may have dropped something; "" is nowhere
 	flooded bool       // everything is held back
 	held    map[string]*heldUser
@@ -63,7 +69,7 @@ type track struct {
 	bytes   int
 	room    *sync.Cond // signalled when count or bytes go down, and when somebody is no longer busy
 	job     *job       // what history is asked for; nil is nothing
-	wanted  map[string]want
+	wanted  map[string]*want
 	last    record // what was saved last
 }
 
@@ -91,7 +97,7 @@ func (b *Bridge) newTrack(sh *shard, lane string, mark *stream.Bookmark, users f
 		spans:    spans{tracer: b.cfg.Tracer, trust: b.cfg.TrustRemoteTrace},
 		late:     make(map[string][]stream.Event),
 		saveSoon: make(chan struct{}, 1), drainSoon: make(chan struct{}, 1), fillSoon: make(chan struct{}, 1),
-		held: make(map[string]*heldUser), wanted: make(map[string]want),
+		held: make(map[string]*heldUser), wanted: make(map[string]*want),
 	}
 	t.room = sync.NewCond(&t.mu)
 	return t, t.restore()
@@ -104,6 +110,9 @@ func kick(ch chan struct{}) {
 	default:
 	}
 }
+
+// ended tells whether t takes nothing any more.
+func (t *track) ended() bool { return t.gone.Load() || t.shard.writer.Err() != nil }
 
 // cursor is from where on messages are wanted; zero is from now on.
 func (t *track) cursor() cursor {
@@ -158,8 +167,10 @@ func (t *track) add(ctx context.Context, m *message) {
 		t.dead = append(t.dead, *it.dead)
 	case it.outcome == isHeartbeat:
 		t.b.inst.heartbeat(ctx)
-		t.b.cfg.Log.Seen(it.user, it.device)
-	case t.hold(ctx, &it):
+		if time.Since(timeOf(it.timetoken)) < presenceAge {
+			t.b.cfg.Log.Seen(it.user, it.device)
+		}
+	case it.outcome == isEvent && t.late[it.user] == nil && t.hold(ctx, &it), it.outcome != isEvent && t.hold(ctx, &it):
 	case it.outcome == isEvent && (it.repeated || t.late[it.user] != nil):
 		t.late[it.user] = append(t.late[it.user], it.ev)
 	default:
@@ -181,7 +192,7 @@ func (t *track) hold(ctx context.Context, it *item) bool {
 	}
 	for t.count >= heldMost || t.bytes >= heldBytes {
 		t.stopHolding()
-		if ctx.Err() != nil || t.shard.writer.Err() != nil {
+		if ctx.Err() != nil || t.ended() {
 			t.dropped = true
 			return true
 		}
@@ -217,7 +228,7 @@ func (t *track) holding(user string) bool {
 	if t.flooded {
 		return true
 	}
-	if _, wanted := t.wanted[user]; wanted {
+	if w := t.wanted[user]; w != nil && w.hold {
 		return true
 	}
 	return t.job != nil && t.job.hold && !t.job.done(user)
@@ -242,13 +253,16 @@ func (t *track) stopHolding() {
 	if t.job != nil {
 		t.job.hold = false
 	}
+	for _, w := range t.wanted {
+		w.hold = false
+	}
 	kick(t.drainSoon)
 }
 
 // drainer puts into the log what needs to wait no longer.
 func (t *track) drainer(ctx context.Context) {
 	defer context.AfterFunc(ctx, t.wake)()
-	for {
+	for fails := 0; ; {
 		select {
 		case <-t.drainSoon:
 		case <-ctx.Done():
@@ -268,8 +282,14 @@ func (t *track) drainer(ctx context.Context) {
 			if !found {
 				break
 			}
-			if err := t.drain(ctx, user); err != nil {
-				break
+			if err := t.drain(ctx, user); err == nil {
+				fails = 0
+			} else if ctx.Err() == nil {
+				t.b.cfg.Logger.Warn("what was held back is not stored yet", "shard", t.shard.writer.Shard(), "user", user, "err", err)
+				pause(ctx, fails)
+				fails++
+			} else {
+				return
 			}
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"hash/maphash"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"reprise/hlc"
 )
 
@@ -87,10 +89,12 @@ func (w *Writer) lookup(ctx context.Context, user string, t time.Time) (*looked,
 		w.forgetLooked(user)
 		l = &looked{from: from, to: from, ids: make(map[uint64]struct{})}
 		w.looked[user] = l
+		w.lookedIDs++ // one without ids takes room too
 	}
 	to, err := w.each(ctx, user, l.to, func(r *Record) {
+		before := len(l.ids)
 		l.ids[maphash.String(printSeed, r.ID)] = struct{}{}
-		w.lookedIDs++
+		w.lookedIDs += len(l.ids) - before
 	})
 	if err != nil {
 		w.forgetLooked(user) // some of it may be missing
@@ -110,7 +114,7 @@ func (w *Writer) lookup(ctx context.Context, user string, t time.Time) (*looked,
 
 func (w *Writer) forgetLooked(user string) {
 	if l := w.looked[user]; l != nil {
-		w.lookedIDs -= len(l.ids)
+		w.lookedIDs -= len(l.ids) + 1
 		delete(w.looked, user)
 	}
 }
@@ -154,4 +158,43 @@ func (w *Writer) each(ctx context.Context, user string, after hlc.Timestamp, fn 
 		at = chunk.Next
 	}
 	return max(after, upTo.Hlc), nil
+}
+
+// Active is the users of whom the shard has events that were stored at or after
+// t, by the log's own clock; of more than most events only the oldest count.
+func (w *Writer) Active(ctx context.Context, t time.Time, most int) (map[string]struct{}, error) {
+	if err := w.Flush(ctx); err != nil {
+		return nil, err
+	}
+	s, end := w.log.shards[w.shard], w.Stats().Last
+	next, err := w.log.locate(ctx, s, before(t), end)
+	if err != nil {
+		return nil, err
+	}
+	users := make(map[string]struct{})
+	for n, fails := 0, 0; next <= end.Seq && n < most; {
+		from := next
+		_, err := w.log.direct.get(ctx, s.stream, msgGet{Seq: next, NextFor: eventsPrefix(s.n) + "*", Batch: readBatch, MaxBytes: readBytes}, readBatch, func(m *nats.Msg) error {
+			r, err := parseDirect(m)
+			next = r.Seq + 1
+			if err == nil && r.Kind == KindEvent && r.Hlc > before(t) {
+				users[r.User] = struct{}{}
+				n++
+			}
+			return nil
+		})
+		switch {
+		case errors.Is(err, errNoMessage):
+			return users, nil
+		case err != nil && !errors.Is(err, errHole):
+			return nil, wrap("active users", err)
+		case next != from:
+			fails = 0
+		default: // a replica that lags
+			if fails++; fails > 20 || !retry(ctx, fails) {
+				return nil, wrap("active users", errors.Join(errStale, ctx.Err()))
+			}
+		}
+	}
+	return users, nil
 }

@@ -54,9 +54,12 @@ func (l *Log) Register(ctx context.Context, user string) error {
 	return nil
 }
 
-// Assign moves r to a lane. Only who writes the shard calls it. An error says,
-// too, that the registration was changed since r was handed out, to another
-// lane; then FollowRegistrations hands out that one.
+// ErrReassigned says that a registration was changed since it was handed out.
+var ErrReassigned = errors.New("stream: the registration was changed")
+
+// Assign moves r to a lane. Only who writes the shard calls it. It returns
+// [ErrReassigned] if the registration was changed since r was handed out, to
+// another lane; FollowRegistrations hands out that one.
 func (l *Log) Assign(ctx context.Context, r Registration, lane int) error {
 	key := registrationKey(l.Shard(r.User), r.User)
 	_, err := l.swap(ctx, checkpointsBucket, key, registrationRecord{Lane: lane, At: r.At.UnixMilli()}, r.rev)
@@ -67,6 +70,7 @@ func (l *Log) Assign(ctx context.Context, r Registration, lane int) error {
 		if rerr == nil && json.Unmarshal(m.Data, &there) == nil && there.Lane == lane {
 			return nil
 		}
+		err = ErrReassigned
 	}
 	if err != nil {
 		return fmt.Errorf("stream: assign user %s to lane %d: %w", r.User, lane, err)
