@@ -50,22 +50,35 @@ type message struct {
 	odd string
 }
 
-// parsePage reads the body of a subscribe reply. What makes the cursor
-// unusable is an error, and the reply as a whole counts for nothing; a message
-// that makes no sense does not hold up its neighbours.
+// parsePage reads the body of a subscribe reply, in one pass over all but the
+// payloads' insides. What makes the cursor unusable is an error, and the reply
+// as a whole counts for nothing; a message that makes no sense does not hold up
+// its neighbours.
 func parsePage(reply []byte) (page, error) {
 	at := skipSpace(reply, 0)
 	if at >= len(reply) || reply[at] != '{' {
 		return page{}, errors.New("subscribe reply: not an object")
 	}
-	var position, list []byte
+	var position []byte
+	var messages []message
+	noList := false
 	m := newMembers(reply, at, unlimited)
-	for name, value, ok := m.next(); ok; name, value, ok = m.next() {
-		switch string(name) {
-		case "t":
-			position = value
-		case "m":
-			list = value
+	for name, ok := m.name(); ok; name, ok = m.name() {
+		start, isList := m.at, false
+		if string(name) == "m" {
+			isList = start < len(reply) && reply[start] == '['
+			noList = !isList
+		}
+		if isList {
+			messages, m.at, m.err = parseMessages(reply, start)
+		} else {
+			m.at, m.err = skipValue(reply, start, unlimited)
+		}
+		if m.err != nil {
+			break
+		}
+		if string(name) == "t" {
+			position = reply[start:m.at]
 		}
 	}
 	if m.err != nil || skipSpace(reply, m.at) != len(reply) {
@@ -75,18 +88,31 @@ func parsePage(reply []byte) (page, error) {
 	if err != nil {
 		return page{}, err
 	}
-	p := page{next: next}
-	if list == nil {
-		return p, nil
-	}
-	if list[0] != '[' {
+	if noList {
 		return page{}, errors.New("subscribe reply: m: not an array")
 	}
-	e := newElements(list, 0)
-	for value, ok := e.next(); ok; value, ok = e.next() {
-		p.messages = append(p.messages, parseMessage(value, next, len(p.messages)))
+	for i := range messages {
+		if msg := &messages[i]; msg.odd != "" {
+			// Its place in the reply is the only name it has.
+			msg.name([]byte(msg.channel), []byte(next.timetoken+"."+strconv.Itoa(i)))
+		}
 	}
-	return p, nil
+	return page{next: next, messages: messages}, nil
+}
+
+// parseMessages reads the array at reply[at]. It returns the offset behind it,
+// or errSyntax.
+func parseMessages(reply []byte, at int) ([]message, int, error) {
+	var all []message
+	e := newElements(reply, at)
+	for e.more() {
+		msg, end, err := parseMessage(reply, e.at)
+		if err != nil {
+			return nil, end, err
+		}
+		all, e.at = append(all, msg), end
+	}
+	return all, e.at, e.err
 }
 
 // parseCursor reads {"t":"<digits>","r":<integer>}; r may be absent.
@@ -125,15 +151,18 @@ func canonical(timetoken string) (string, bool) {
 	return strconv.FormatInt(n, 10), true
 }
 
-// parseMessage reads the i-th message of a reply whose cursor is next.
-func parseMessage(value []byte, next cursor, i int) message {
-	var channel, publisher, timetoken []byte
-	msg := message{}
-	if value[0] != '{' {
+// parseMessage reads the message at reply[at]. It returns the offset behind it,
+// or errSyntax. An odd one has no timetoken yet.
+func parseMessage(reply []byte, at int) (msg message, end int, err error) {
+	var channel, timetoken []byte
+	if at >= len(reply) || reply[at] != '{' {
+		if end, err = skipValue(reply, at, unlimited); err != nil {
+			return msg, end, err
+		}
 		msg.odd = "envelope: not an object"
-		msg.payload = value
+		msg.payload = reply[at:end]
 	} else {
-		m := newMembers(value, 0, unlimited)
+		m := newMembers(reply, at, unlimited)
 		for name, value, ok := m.next(); ok; name, value, ok = m.next() {
 			switch string(name) {
 			case "c":
@@ -141,27 +170,29 @@ func parseMessage(value []byte, next cursor, i int) message {
 			case "d":
 				msg.payload = value
 			case "i":
-				publisher = textOf(value)
+				msg.publisher = textOf(value)
 			case "p":
 				timetoken = publishTimetoken(value)
 			case "u":
 				msg.meta = value
 			}
 		}
+		if end, err = m.at, m.err; err != nil {
+			return msg, end, err
+		}
+		if timetoken == nil {
+			msg.odd = "envelope: no publish timetoken"
+		}
 	}
-	if timetoken == nil && msg.odd == "" {
-		msg.odd = "envelope: no publish timetoken"
-	}
-	if msg.odd != "" {
-		// Its place in the reply is the only name it has.
-		timetoken = []byte(next.timetoken + "." + strconv.Itoa(i))
-	}
+	msg.name(channel, timetoken)
+	return msg, end, nil
+}
+
+// name sets what a message is known by.
+func (m *message) name(channel, timetoken []byte) {
 	id := make([]byte, 0, 96)
-	id = append(append(append(id, channel...), ':'), timetoken...)
-	msg.id = string(id)
-	msg.channel, msg.timetoken = msg.id[:len(channel)], msg.id[len(channel)+1:]
-	msg.publisher = publisher
-	return msg
+	m.id = string(append(append(append(id, channel...), ':'), timetoken...))
+	m.channel, m.timetoken = m.id[:len(channel)], m.id[len(channel)+1:]
 }
 
 // textOf is the string that value stands for; anything else counts as empty.

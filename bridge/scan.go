@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"bytes"
 	"errors"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -148,6 +149,7 @@ func skipKey(data []byte, at int) int {
 func skipString(data []byte, at int) int {
 	for at++; at < len(data); at++ {
 		switch c := data[at]; {
+		case c > '\\' || ' ' <= c && c != '"' && c != '\\': // nearly always
 		case c == '"':
 			return at + 1
 		case c < ' ':
@@ -253,46 +255,59 @@ func newMembers(data []byte, at, limit int) members {
 }
 
 func (m *members) next() (name, value []byte, ok bool) {
-	m.at = skipSpace(m.data, m.at)
-	if m.at >= len(m.data) {
-		return m.fail(errSyntax)
-	}
-	c := m.data[m.at]
-	if c == '}' {
-		m.at++
+	if name, ok = m.name(); !ok {
 		return nil, nil, false
 	}
-	if m.inside {
-		if c != ',' {
-			return m.fail(errSyntax)
-		}
-		m.at = skipSpace(m.data, m.at+1)
-	}
-	m.inside = true
 	start := m.at
-	end := skipKey(m.data, start)
-	if end < 0 {
-		return m.fail(errSyntax)
-	}
-	name = m.data[start+1 : skipString(m.data, start)-1]
-	for _, c := range name {
-		if c == '\\' {
-			name, _ = unescape(nil, name)
-			break
-		}
-	}
-	start = skipSpace(m.data, end)
 	end, err := skipValue(m.data, start, m.limit)
 	if err != nil {
-		return m.fail(err)
+		m.err = err
+		return nil, nil, false
 	}
 	m.at = end
 	return name, m.data[start:end], true
 }
 
-func (m *members) fail(err error) (name, value []byte, ok bool) {
-	m.err = err
-	return nil, nil, false
+// name is the first half of next: at is then where the value begins, if it is
+// not the data's end. Who walks the value alone has to move at behind it.
+func (m *members) name() (name []byte, ok bool) {
+	m.at = skipSpace(m.data, m.at)
+	if m.at >= len(m.data) {
+		return m.fail()
+	}
+	c := m.data[m.at]
+	if c == '}' {
+		m.at++
+		return nil, false
+	}
+	if m.inside {
+		if c != ',' {
+			return m.fail()
+		}
+		m.at = skipSpace(m.data, m.at+1)
+	}
+	m.inside = true
+	if m.at >= len(m.data) || m.data[m.at] != '"' {
+		return m.fail()
+	}
+	end := skipString(m.data, m.at)
+	if end < 0 {
+		return m.fail()
+	}
+	name = m.data[m.at+1 : end-1]
+	if bytes.IndexByte(name, '\\') >= 0 {
+		name, _ = unescape(nil, name)
+	}
+	if end = skipSpace(m.data, end); end >= len(m.data) || m.data[end] != ':' {
+		return m.fail()
+	}
+	m.at = skipSpace(m.data, end+1)
+	return name, true
+}
+
+func (m *members) fail() (name []byte, ok bool) {
+	m.err = errSyntax
+	return nil, false
 }
 
 // elements walks the elements of one array in the same manner.
@@ -308,28 +323,10 @@ type elements struct {
 func newElements(data []byte, at int) elements { return elements{data: data, at: at + 1} }
 
 func (e *elements) next() (value []byte, ok bool) {
-	e.at = skipSpace(e.data, e.at)
-	if e.at >= len(e.data) {
-		e.err = errSyntax
+	if !e.more() {
 		return nil, false
 	}
-	c := e.data[e.at]
-	if c == ']' && !e.inside {
-		e.at++
-		return nil, false
-	}
-	if e.inside {
-		e.at++
-		if c == ']' {
-			return nil, false
-		}
-		if c != ',' {
-			e.err = errSyntax
-			return nil, false
-		}
-	}
-	e.inside = true
-	start := skipSpace(e.data, e.at)
+	start := e.at
 	end, err := skipValue(e.data, start, unlimited)
 	if err != nil {
 		e.err = err
@@ -337,6 +334,29 @@ func (e *elements) next() (value []byte, ok bool) {
 	}
 	e.at = end
 	return e.data[start:end], true
+}
+
+// more is the first half of next, as name is of that of members.
+func (e *elements) more() bool {
+	e.at = skipSpace(e.data, e.at)
+	if e.at >= len(e.data) {
+		e.err = errSyntax
+		return false
+	}
+	c := e.data[e.at]
+	if c == ']' {
+		e.at++
+		return false
+	}
+	if e.inside {
+		if c != ',' {
+			e.err = errSyntax
+			return false
+		}
+		e.at = skipSpace(e.data, e.at+1)
+	}
+	e.inside = true
+	return true
 }
 
 // unescape appends the characters that a valid string literal (without its
