@@ -31,7 +31,14 @@ type relay struct {
 // memory is not the matter here.
 func emulator(t testing.TB) *pubnubtest.Server {
 	t.Helper()
-	s, err := pubnubtest.Start(pubnubtest.Config{QueueSize: 100_000, HistoryLimit: 1 << 20, MaxMessages: 1 << 20})
+	return emulatorWith(t, pubnubtest.Config{QueueSize: 100_000})
+}
+
+// emulatorWith is an emulator that forgets nothing in its history.
+func emulatorWith(t testing.TB, cfg pubnubtest.Config) *pubnubtest.Server {
+	t.Helper()
+	cfg.HistoryLimit, cfg.MaxMessages = 1<<20, 1<<20
+	s, err := pubnubtest.Start(cfg)
 	if err != nil {
 		t.Fatalf("pubnubtest.Start() = %v, want nil", err)
 	}
