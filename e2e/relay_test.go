@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"net/http"
 	"net/url"
@@ -173,9 +172,7 @@ func (r *relay) position(user string) string {
 	if err := json.Unmarshal([]byte(body), &stats); err != nil || len(stats.Positions) == 0 {
 		r.t.Fatalf("GET /v1/stats = %s (%v), want positions", body, err)
 	}
-	shard := fnv.New32a()
-	io.WriteString(shard, user)
-	return stats.Positions[int(shard.Sum32())%len(stats.Positions)]
+	return stats.Positions[shardOf(user, len(stats.Positions))]
 }
 
 // url is where a device connects.

@@ -11,9 +11,9 @@ import (
 
 // The rules of the log's streams, beside those of [Judge].
 const (
-	Falling  Rule = "falling" // a shard's stamps do not rise
-	Deposed  Rule = "deposed" // a writer has written behind its successor
-	Misfiled Rule = "misfiled"
+	Falling  Rule = "falling"  // a shard's stamps do not rise
+	Deposed  Rule = "deposed"  // a writer has written behind its successor
+	Misfiled Rule = "misfiled" // an event is in another shard than its user's
 )
 
 // A Record is one record of a shard's stream, as a NATS client reads it.

@@ -16,7 +16,7 @@ func shardStory(t *testing.T) []Record {
 	}
 	event := func(shard int, writer uint64, n int) Record {
 		hlc := stamp(n)
-		return Record{Shard: shard, User: users[shard], ID: "c:" + hlc, Hlc: hlc, Writer: writer, Frame: noticeFrame(hlc, hlc), Stored: int64(n) * second}
+		return Record{Shard: shard, User: users[shard], ID: users[shard] + hlc, Hlc: hlc, Writer: writer, Frame: noticeFrame(hlc, hlc), Stored: int64(n) * second}
 	}
 	marker := func(shard int, writer uint64, n int) Record {
 		return Record{Shard: shard, Hlc: stamp(n), Writer: writer, Stored: int64(n) * second}
