@@ -55,9 +55,14 @@ func serve(t testing.TB, origin string, args ...string) *relay {
 // serveWith is serve without a word about authentication.
 func serveWith(t testing.TB, origin string, args ...string) *relay {
 	t.Helper()
+	return serveBare(t, origin, append([]string{"--pubnub-subscribe-key", "demo", "--pubnub-publish-key", "demo"}, args...)...)
+}
+
+// serveBare is serveWith without PubNub's keys.
+func serveBare(t testing.TB, origin string, args ...string) *relay {
+	t.Helper()
 	r := &relay{t: t, args: append([]string{"serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
-		"--data-dir", t.TempDir(), "--log-format", "json",
-		"--pubnub-origin", origin, "--pubnub-tls=false", "--pubnub-subscribe-key", "demo", "--pubnub-publish-key", "demo"}, args...)}
+		"--data-dir", t.TempDir(), "--log-format", "json", "--pubnub-origin", origin, "--pubnub-tls=false"}, args...)}
 	r.start()
 	r.awaitPoll()
 	return r
