@@ -42,6 +42,7 @@ type comparison struct {
 	evidence bool                // look for signs that history does not have it all
 	trusting bool                // as many events as messages are all of them
 	dead     map[string]struct{} // ids of dead letters that are there
+	counted  time.Time           // when the messages of the users in hand were
 
 	active map[string]struct{} // users of whom the log has something that history should have
 
@@ -62,6 +63,7 @@ func (c *comparison) compare(ctx context.Context, users []string, did func(user 
 		channels = append(channels, b.channelsOf(user)...)
 	}
 	var counts map[string]int
+	c.counted = time.Now()
 	err := b.ask(ctx, "count history", func(ctx context.Context) (err error) {
 		counts, err = b.calls.counts(ctx, channels, c.start())
 		return err
@@ -197,7 +199,8 @@ func (c *comparison) judge(ctx context.Context, user string, asked time.Time, fo
 		}
 	}
 	has := func(timetoken string) bool { _, ok := known[timetoken]; return ok }
-	settled := timetokenAt(asked.Add(-historyLag))
+	// A channel that was empty when messages were counted has not been read since.
+	settled := timetokenAt(c.counted.Add(-historyLag))
 	reached, anchored, leaky := false, false, false
 	for i := range kept {
 		switch k := &kept[i]; {

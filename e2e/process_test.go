@@ -193,6 +193,24 @@ func (p *process) kill() {
 	<-p.exited
 }
 
+// killed reports whether the process was ended by SIGKILL, and by nothing before.
+func (p *process) killed() bool {
+	status, _ := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	return status.Signaled() && status.Signal() == syscall.SIGKILL
+}
+
+// runs lets the process run for d. It reports whether it is still running then.
+func (p *process) runs(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-p.exited:
+		return false
+	}
+}
+
 // exit waits until the process has ended by itself and returns its exit code.
 func (p *process) exit(t testing.TB) int {
 	t.Helper()

@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"fmt"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -74,4 +76,36 @@ func TestBurst(t *testing.T) {
 		run.record(record)
 	}
 	run.judge(pubnub.Addr())
+}
+
+// keepPublishing publishes perSecond messages a second, from four publishers of
+// which each has users of its own, until stop is called.
+func (r *run) keepPublishing(origin string, users, perSecond int) (stop func()) {
+	const publishers = 4
+	ended, published := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(published)
+		parallel(publishers, func(i int) {
+			p := r.publisher(origin)
+			tick := time.NewTicker(publishers * time.Second / time.Duration(perSecond))
+			defer tick.Stop()
+			began := time.Now()
+			for n := 0; ; {
+				select {
+				case <-ended:
+					return
+				case <-tick.C:
+				}
+				for due := int(time.Since(began).Seconds() * float64(perSecond/publishers)); n < due; n++ {
+					user := userNo(i + publishers*(n%(users/publishers)))
+					m := progress(user, deviceNo(90+i), n)
+					if n%5 == 4 {
+						m = notice(user, fmt.Sprint(i, " says ", n))
+					}
+					p.publish(m)
+				}
+			}
+		})
+	}()
+	return sync.OnceFunc(func() { close(ended); <-published })
 }

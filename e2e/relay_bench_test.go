@@ -85,7 +85,7 @@ func median(of []float64) float64 {
 
 // natsServer is a NATS server that listens, so that both ways to a device have
 // the same connections to it.
-func natsServer(b *testing.B) (url string) {
+func natsServer(b testing.TB) (url string) {
 	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true,
 		StoreDir: b.TempDir(), SyncInterval: time.Second, NoSigs: true, NoLog: true})
 	if err != nil {

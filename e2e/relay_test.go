@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"net/http"
 	"net/url"
@@ -31,7 +30,14 @@ type relay struct {
 // memory is not the matter here.
 func emulator(t testing.TB) *pubnubtest.Server {
 	t.Helper()
-	s, err := pubnubtest.Start(pubnubtest.Config{QueueSize: 100_000, HistoryLimit: 1 << 20, MaxMessages: 1 << 20})
+	return emulatorWith(t, pubnubtest.Config{QueueSize: 100_000})
+}
+
+// emulatorWith is an emulator that forgets nothing in its history.
+func emulatorWith(t testing.TB, cfg pubnubtest.Config) *pubnubtest.Server {
+	t.Helper()
+	cfg.HistoryLimit, cfg.MaxMessages = 1<<20, 1<<20
+	s, err := pubnubtest.Start(cfg)
 	if err != nil {
 		t.Fatalf("pubnubtest.Start() = %v, want nil", err)
 	}
@@ -49,9 +55,14 @@ func serve(t testing.TB, origin string, args ...string) *relay {
 // serveWith is serve without a word about authentication.
 func serveWith(t testing.TB, origin string, args ...string) *relay {
 	t.Helper()
+	return serveBare(t, origin, append([]string{"--pubnub-subscribe-key", "demo", "--pubnub-publish-key", "demo"}, args...)...)
+}
+
+// serveBare is serveWith without PubNub's keys.
+func serveBare(t testing.TB, origin string, args ...string) *relay {
+	t.Helper()
 	r := &relay{t: t, args: append([]string{"serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
-		"--data-dir", t.TempDir(), "--log-format", "json",
-		"--pubnub-origin", origin, "--pubnub-tls=false", "--pubnub-subscribe-key", "demo", "--pubnub-publish-key", "demo"}, args...)}
+		"--data-dir", t.TempDir(), "--log-format", "json", "--pubnub-origin", origin, "--pubnub-tls=false"}, args...)}
 	r.start()
 	r.awaitPoll()
 	return r
@@ -166,9 +177,7 @@ func (r *relay) position(user string) string {
 	if err := json.Unmarshal([]byte(body), &stats); err != nil || len(stats.Positions) == 0 {
 		r.t.Fatalf("GET /v1/stats = %s (%v), want positions", body, err)
 	}
-	shard := fnv.New32a()
-	io.WriteString(shard, user)
-	return stats.Positions[int(shard.Sum32())%len(stats.Positions)]
+	return stats.Positions[shardOf(user, len(stats.Positions))]
 }
 
 // url is where a device connects.
