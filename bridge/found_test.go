@@ -56,8 +56,8 @@ func (r *rig) tracking(sh *shard) *track {
 	return t
 }
 
-// running runs a part of a track until the test ends.
-func running(t *testing.T, part func(context.Context)) {
+// runPart runs a part of a track until the test ends.
+func runPart(t *testing.T, part func(context.Context)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); part(ctx) }()
@@ -213,7 +213,7 @@ func TestFoundFloodForgotten(t *testing.T) {
 	start := cursor{ttNow(-time.Second), 1}
 	tr := r.tracking(sh)
 	tr.begin(start)
-	running(t, tr.drainer)
+	runPart(t, tr.drainer)
 	f := b.newSource(b.cfg.Channels, nil, start)
 	if err := f.attach(ctx, tr); err != nil {
 		t.Fatal(err)
@@ -318,7 +318,7 @@ func TestFoundAssignConflict(t *testing.T) {
 	tr.begin(cursor{ttNow(-time.Second), 1})
 	tr.want(userN(1), ttNow(-time.Minute), func(ctx context.Context) error { return r.log.Assign(ctx, reg, 7) })
 	tr.owe(ttNow(-time.Minute), whyOutage, true)
-	running(t, tr.filler)
+	runPart(t, tr.filler)
 	if !until(6*time.Second, func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return len(tr.wanted) == 0 && tr.job == nil }) {
 		t.Errorf("after 6 s: %d users are wanted, and the comparison after an outage has not begun:\n%s", len(tr.wanted), r.logged.tail())
 	}
@@ -383,7 +383,7 @@ func TestFoundDrainNotRetried(t *testing.T) {
 		}
 	}
 	direct(false) // for a moment no replica answers
-	running(t, tr.drainer)
+	runPart(t, tr.drainer)
 	tr.holdBack(false)
 	until(time.Second, func() bool { return false })
 	direct(true)
@@ -448,7 +448,7 @@ func TestFoundFloodHeldWhileDown(t *testing.T) {
 	if err := f.attach(testContext(t), tr); err != nil {
 		t.Fatal(err)
 	}
-	running(t, tr.drainer)
+	runPart(t, tr.drainer)
 	p := &page{prev: start, next: cursor{ttNow(0), 1}}
 	for i := range fullPage {
 		p.messages = append(p.messages, note1("user."+userN(1)+".notifications", ttNow(time.Duration(i-fullPage)*time.Millisecond), i))
