@@ -245,6 +245,10 @@ func (t *track) save(ctx context.Context) error {
 	return nil
 }
 
+// saveEvery is how often a cursor is saved at most. A crash repeats what came
+// since then.
+const saveEvery = 20 * time.Millisecond
+
 // saver saves behind what is stored, until ctx ends.
 func (t *track) saver(ctx context.Context) {
 	for {
@@ -255,6 +259,9 @@ func (t *track) saver(ctx context.Context) {
 		}
 		if err := t.save(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, stream.ErrDeposed) && !errors.Is(err, stream.ErrClosed) {
 			t.b.cfg.Logger.Warn("checkpoint not saved", "err", err)
+		}
+		if sleep(ctx, saveEvery) != nil {
+			return
 		}
 	}
 }

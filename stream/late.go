@@ -68,7 +68,12 @@ func (w *Writer) unknown(ctx context.Context, events []Event) ([]Event, error) {
 	if err := w.do(ctx, op{ask: &recall{events: events, done: done}}); err != nil {
 		return nil, err
 	}
-	return <-done, nil // run answers at once what it has accepted
+	select {
+	case some := <-done:
+		return some, nil
+	case <-w.stop:
+		return nil, w.Err()
+	}
 }
 
 // lookups bounds the ids of all users that are kept to be looked up, some 6 MiB.

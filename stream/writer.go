@@ -17,6 +17,9 @@ const (
 	// window is how many appends may be in flight: W of the fence. Raising it
 	// on a log that has writers of an older build breaks their fence.
 	window = 256
+	// opsAhead is how many requests may wait for the pipeline: who appends a page
+	// need not meet the pipeline for each event.
+	opsAhead = 128
 	// appendTimeout is how long an append may go without an answer before the
 	// leader is asked how far things got. The server has no such limit.
 	appendTimeout = 5 * time.Second
@@ -45,7 +48,7 @@ type Writer struct {
 	lease *lease
 	epoch string
 	clock hlc.Clock
-	ops   chan op        // sent to by callers, never closed
+	ops   chan op        // sent to by callers, never closed; what is left at the end is not done
 	acks  chan *nats.Msg // sent to by nats.go, never closed
 	inbox string         // prefix of reply subjects
 	stop  chan struct{}  // closed by fail: run and renew end
@@ -134,7 +137,7 @@ func newWriter(l *Log, shard int, le *lease) *Writer {
 		log: l, nc: l.appends, shard: shard, lease: le,
 		epoch: strconv.FormatUint(le.epoch, 10),
 		clock: hlc.Clock{Wall: l.cfg.Wall, MaxDrift: l.cfg.MaxDrift},
-		ops:   make(chan op), acks: make(chan *nats.Msg, 4*window),
+		ops:   make(chan op, opsAhead), acks: make(chan *nats.Msg, 4*window),
 		inbox: nats.NewInbox() + ".",
 		stop:  make(chan struct{}), done: make(chan struct{}),
 		known: newKnown(), looked: make(map[string]*looked),
@@ -196,8 +199,9 @@ func (w *Writer) Stats() WriterStats {
 	return s
 }
 
-// Append stamps ev and sends it. It returns when ev is in flight, which may be
-// before it is stored (see Flush), and blocks while 256 are. An event whose ID
+// Append has ev stamped and sent, in the order of the calls. It may return before
+// that, and before ev is stored (see Flush); it blocks while 256 are in flight
+// and 128 wait. An event whose ID
 // and bytes are in the log already is dropped; one whose ID comes with other
 // bytes is stored under the ID with ":1", ":2" … behind it. Errors: ErrDeposed,
 // ErrClosed, ctx's.
@@ -237,6 +241,11 @@ func (w *Writer) Flush(ctx context.Context) error {
 }
 
 func (w *Writer) do(ctx context.Context, o op) error {
+	select {
+	case <-w.stop:
+		return w.Err()
+	default:
+	}
 	select {
 	case w.ops <- o:
 		return nil
