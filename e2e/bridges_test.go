@@ -143,17 +143,21 @@ func makeBlows(chance *rand.Rand, length time.Duration) []blow {
 	for {
 		var blows []blow
 		var back [2]time.Duration
-		for at := between(2*time.Second, 8*time.Second); at < length; at += between(500*time.Millisecond, 7*time.Second) {
-			b := blow{bridge: chance.IntN(2), kill: chance.IntN(3) > 0, at: at}
+		for at := between(2*time.Second, 8*time.Second); at < length; at += between(500*time.Millisecond, 5*time.Second) {
+			b := blow{bridge: chance.IntN(2), kill: chance.IntN(5) < 2, at: at}
 			if back[b.bridge] > at {
 				b.bridge = 1 - b.bridge
 			}
 			if back[b.bridge] > at {
 				continue
 			}
-			b.back = at + between(100*time.Millisecond, 8*time.Second)
-			if b.kill {
+			switch {
+			case b.kill:
 				b.back = at + between(0, 3*time.Second)
+			case chance.IntN(3) == 0:
+				b.back = at + between(100*time.Millisecond, 8*time.Second)
+			default: // just when the other has taken over and not stored anything
+				b.back = at + between(3*time.Second, 3600*time.Millisecond)
 			}
 			back[b.bridge] = b.back
 			blows = append(blows, b)
@@ -167,7 +171,7 @@ func makeBlows(chance *rand.Rand, length time.Duration) []blow {
 				}
 			}
 		}
-		if measured >= int(length/(12*time.Second)) && sure > 0 {
+		if measured >= int(length/(15*time.Second)) && sure > 0 {
 			return blows
 		}
 	}
@@ -303,8 +307,8 @@ func (s *streams) awaitEvents(n int) {
 	ctx := within(s.t)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for have := uint64(0); have < uint64(n); {
-		have = 0
+	for last := uint64(0); ; {
+		have := uint64(0)
 		for shard := range bridgeShards {
 			stream, err := s.js.Stream(ctx, fmt.Sprint("REPRISE_EVENTS_", shard))
 			if err != nil {
@@ -321,10 +325,14 @@ func (s *streams) awaitEvents(n int) {
 				}
 			}
 		}
+		if have >= uint64(n) {
+			return
+		}
 		select {
 		case <-tick.C:
+			last = have
 		case <-ctx.Done():
-			s.t.Errorf("the log has %d events after %v, want %d", have, patience, n)
+			s.t.Errorf("the log has %d events after %v, want %d", last, patience, n)
 			return
 		}
 	}
