@@ -529,17 +529,7 @@ func TestFoundResumedPastNewUser(t *testing.T) {
 func TestFoundEchoTwice(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, pubnubtest.Config{})
-	js := r.jetStream()
-	ctx := testContext(t)
-	s, err := js.Stream(ctx, "REPRISE_EVENTS_0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := s.CachedInfo().Config
-	cfg.Duplicates = 200 * time.Millisecond
-	if _, err := js.UpdateStream(ctx, cfg); err != nil {
-		t.Fatal(err)
-	}
+	r.window(200 * time.Millisecond)
 	r.follow()
 	r.start()
 	u := update(userN(0), testDevice, 1)

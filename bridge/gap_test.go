@@ -199,12 +199,13 @@ func TestNoHistory(t *testing.T) {
 }
 
 // TestReconcile lets the queue drop messages without a sign, and compares
-// history with the log over and over, with a deduplication window that has long
-// passed: what was dropped comes once, and nothing twice.
+// history with the log over and over, with a deduplication window of a moment, by
+// a bridge that remembers no id: what was dropped comes once, and nothing twice.
 func TestReconcile(t *testing.T) {
 	t.Parallel()
 	r := gapRig(t, 2, pubnubtest.Config{RoundTrip: 20 * time.Millisecond}) // a burst comes between two polls
 	r.follow()
+	r.window(100 * time.Millisecond)
 	r.cfg.ReconcileEvery = 300 * time.Millisecond
 	stop := r.start()
 	r.publishNumbered(0, 9, 3)
@@ -225,6 +226,37 @@ func TestReconcile(t *testing.T) {
 	hit.Clear()
 	r.dead(1)
 	before := r.requests(pubnubtest.MessageCounts)
+	stop()
+	// Other users' events drive these out of the next writer's memory, too.
+	w, err := r.log.Acquire(testContext(t), r.log.Shard(userN(0)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	crowd := userN(0)[:35] + "f"
+	for n := 0; r.log.Shard(crowd) != w.Shard(); n++ {
+		crowd = userN(1000 + n)
+	}
+	for n := range 2000 {
+		ev := stream.Event{ID: fmt.Sprint("crowd:", n), User: crowd, Frame: []byte(`{"hlc":"0000000000000000"}`), StampAt: 8}
+		if err := w.Append(testContext(t), ev); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mark, err := w.Bookmark(testContext(t), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := mark.Saved()
+	if err := mark.Save(testContext(t), at.Timetoken, at.Region, at.Note); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	r.events(2000)
+	filled := r.b.Stats().Filled
+	stop = r.start()
+	before = r.requests(pubnubtest.MessageCounts)
 	for ctx := testContext(t); r.requests(pubnubtest.MessageCounts) < before+10; {
 		if ctx.Err() != nil {
 			t.Fatal("history is not compared again and again")
@@ -233,8 +265,8 @@ func TestReconcile(t *testing.T) {
 	}
 	r.noMore(userN(0))
 	stop()
-	if s := r.b.Stats(); s.Stored != 91 || s.Filled == 0 || s.Gaps != 0 || s.Dead != 1 {
-		t.Errorf("Stats() = %+v, want 91 stored, some of them from history, and one dead letter", s)
+	if s := r.b.Stats(); s.Stored != 1 || s.Filled != 0 || s.Gaps != 0 || s.Dead != 0 || filled == 0 {
+		t.Errorf("%d events came from history at first; then Stats() = %+v, want some, and then one event stored and nothing else", filled, s)
 	}
 }
 

@@ -204,6 +204,23 @@ func (r *rig) jetStream() jetstream.JetStream {
 	return js
 }
 
+// window sets the deduplication window of every shard.
+func (r *rig) window(d time.Duration) {
+	r.t.Helper()
+	js, ctx := r.jetStream(), testContext(r.t)
+	for shard := range r.log.Shards() {
+		s, err := js.Stream(ctx, fmt.Sprint("REPRISE_EVENTS_", shard))
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		cfg := s.CachedInfo().Config
+		cfg.Duplicates = d
+		if _, err := js.UpdateStream(ctx, cfg); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
 // dead waits for n dead letters and returns them in order of their storing.
 func (r *rig) dead(n int) []jetstream.Msg {
 	r.t.Helper()

@@ -175,5 +175,4 @@ type Pending struct {
 	Update
 	Seq    uint64    // its place in the outbox
 	Stored time.Time // when it was stored
-	Again  bool      // it was handed out before, or that cannot be excluded: it may have been published
 }

@@ -72,12 +72,12 @@ func (o *outbox) next(t testing.TB) Pending {
 }
 
 // want takes the entries made by update with these numbers, in that order.
-func (o *outbox) want(t testing.TB, again bool, numbers ...int) (got []Pending) {
+func (o *outbox) want(t testing.TB, numbers ...int) (got []Pending) {
 	t.Helper()
 	for _, n := range numbers {
 		p := o.next(t)
-		if want := update(p.User, n); !reflect.DeepEqual(p.Update, want) || p.Again != again {
-			t.Fatalf("FollowOutbox handed out %+v, again %v, want %+v, again %v", p.Update, p.Again, want, again)
+		if want := update(p.User, n); !reflect.DeepEqual(p.Update, want) {
+			t.Fatalf("FollowOutbox handed out %+v, want %+v", p.Update, want)
 		}
 		got = append(got, p)
 	}
@@ -108,9 +108,9 @@ func TestOutboxIsHandedOutInOrder(t *testing.T) {
 	submit(t, l, bob, 3, 4)
 	wantDepth(t, l, 4)
 	o := followOutbox(t, l)
-	waiting := o.want(t, true, 0, 1, 2, 3) // who had them before is not known
+	waiting := o.want(t, 0, 1, 2, 3) // who had them before is not known
 	submit(t, l, alice, 4, 6)
-	fresh := o.want(t, false, 4, 5)
+	fresh := o.want(t, 4, 5)
 	if fresh[1].Seq <= fresh[0].Seq || time.Since(fresh[0].Stored).Abs() > time.Minute {
 		t.Errorf("FollowOutbox handed out %d, %d, stored %v", fresh[0].Seq, fresh[1].Seq, fresh[0].Stored)
 	}
@@ -126,7 +126,7 @@ func TestSettledEntryNeverComesAgain(t *testing.T) {
 	l := openLog(t, nil)
 	submit(t, l, alice, 0, 5)
 	o := followOutbox(t, l)
-	got := o.want(t, true, 0, 1, 2, 3, 4)
+	got := o.want(t, 0, 1, 2, 3, 4)
 	settle(t, l, got[1], got[3], got[3])
 	// The consumer is made anew under the follower: what it holds is not handed
 	// out twice.
@@ -141,12 +141,12 @@ func TestSettledEntryNeverComesAgain(t *testing.T) {
 	o.stop()
 	// The next one gets what is left.
 	o = followOutbox(t, l)
-	left := o.want(t, true, 2, 4, 5)
+	left := o.want(t, 2, 4, 5)
 	settle(t, l, left...)
 	wantDepth(t, l, 0)
 	submit(t, l, alice, 0, 6) // known still: not stored, so not handed out
 	submit(t, l, alice, 6, 7)
-	o.want(t, false, 6)
+	o.want(t, 6)
 	c, err := l.js.Consumer(t.Context(), outboxStream, outboxConsumer(0))
 	if err != nil {
 		t.Fatal(err)
@@ -170,7 +170,7 @@ func TestSettleSparesAnotherEntryOfThatNumber(t *testing.T) {
 	l := openLog(t, nil)
 	submit(t, l, alice, 0, 1)
 	o := followOutbox(t, l)
-	p := o.want(t, true, 0)[0]
+	p := o.want(t, 0)[0]
 	// As after a power cut: the number was another entry's.
 	lost := p
 	lost.ID = update(alice, 7).ID
@@ -281,7 +281,7 @@ func TestForeignOutboxEntryStopsNobody(t *testing.T) {
 		}
 	}
 	submit(t, l, alice, 1, 2)
-	settle(t, l, followOutbox(t, l).want(t, true, 0, 1)...)
+	settle(t, l, followOutbox(t, l).want(t, 0, 1)...)
 	wantDepth(t, l, 3)
 }
 
@@ -379,7 +379,7 @@ func TestFollowOutboxOverARestart(t *testing.T) {
 	}
 	settle(t, l, got[1])
 	o.stop()
-	followOutbox(t, l).want(t, true, 2, 3)
+	followOutbox(t, l).want(t, 2, 3)
 }
 
 func TestSecondFollowerTakesTheOutbox(t *testing.T) {
@@ -395,9 +395,9 @@ func TestSecondFollowerTakesTheOutbox(t *testing.T) {
 	submit(t, l, alice, 0, 3)
 	<-taken // and the others wait in the old one's memory
 	o := followOutbox(t, l)
-	got := o.want(t, true, 0, 1, 2)
+	got := o.want(t, 0, 1, 2)
 	submit(t, l, alice, 3, 4)
-	settle(t, l, append(got, o.want(t, false, 3)...)...)
+	settle(t, l, append(got, o.want(t, 3)...)...)
 	cancel()
 	close(paused)
 	for {

@@ -24,7 +24,7 @@ const (
 // FollowOutbox calls fn, from one goroutine, for each entry of shard's outbox,
 // oldest first and each once, until ctx ends; then it returns nil. Entries stay
 // in the outbox until [Log.Settle]; those that are left come again with the
-// next FollowOutbox, marked Again. Lost connections, deleted consumers and
+// next FollowOutbox. Lost connections, deleted consumers and
 // restarted servers are waited out.
 //
 // Only who writes the shard calls it: a second follower takes the entries from
@@ -60,18 +60,12 @@ type outboxFollower struct {
 }
 
 // consume makes the consumer anew and hands out what it delivers. The deletion
-// ends a predecessor's pull, and frees what that was given. It also forgets
-// what was delivered how often, so whatever is in the outbox by then counts as
-// handed out: what comes later was never offered to anybody.
+// ends a predecessor's pull, and frees what that was given.
 func (f *outboxFollower) consume(ctx context.Context) error {
 	ctx, release := f.log.untilReconnected(ctx)
 	defer release()
 	js, name := f.log.js, outboxConsumer(f.shard)
 	if err := js.DeleteConsumer(ctx, outboxStream, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return err
-	}
-	state, err := f.log.state(ctx, outboxStream)
-	if err != nil {
 		return err
 	}
 	c, err := js.CreateConsumer(ctx, outboxStream, jetstream.ConsumerConfig{
@@ -104,15 +98,14 @@ func (f *outboxFollower) consume(ctx context.Context) error {
 		if meta.Sequence.Consumer != n {
 			return fmt.Errorf("delivery %d came where %d was due", meta.Sequence.Consumer, n)
 		}
-		f.deliver(m, meta, state.Last)
+		f.deliver(m, meta)
 	}
 }
 
-// deliver hands out m, which may have been before if its number is not above
-// offered. What this follower has handed out is passed over: the caller has it
-// still. A number that comes again with a later time is another entry's, of a
+// deliver hands out m. What this follower has handed out is passed over: the
+// caller has it still. A number that comes again with a later time is another entry's, of a
 // server that has lost its newest.
-func (f *outboxFollower) deliver(m jetstream.Msg, meta *jetstream.MsgMetadata, offered uint64) {
+func (f *outboxFollower) deliver(m jetstream.Msg, meta *jetstream.MsgMetadata) {
 	seq := meta.Sequence.Stream
 	if seq <= f.seq && !meta.Timestamp.After(f.stored) {
 		return
@@ -124,7 +117,7 @@ func (f *outboxFollower) deliver(m jetstream.Msg, meta *jetstream.MsgMetadata, o
 		f.log.logger.Error("an outbox entry that is none is passed over", "shard", f.shard, "seq", seq, "err", err)
 		return
 	}
-	f.fn(Pending{Update: u, Seq: seq, Stored: meta.Timestamp, Again: seq <= offered || meta.NumDelivered > 1})
+	f.fn(Pending{Update: u, Seq: seq, Stored: meta.Timestamp})
 }
 
 // parseUpdate reads an entry of the outbox.
