@@ -130,8 +130,8 @@ type blow struct {
 }
 
 // A take-over is measured if the other bridge was there a second before the kill
-// and for calm behind it; lasting is for how long a bridge that was left alone is
-// sure to have a shard.
+// and nothing happened to either for calm behind it; lasting is for how long a
+// bridge that was left alone is sure to have a shard.
 const (
 	calm    = 6 * time.Second
 	lasting = 12 * time.Second
@@ -143,7 +143,7 @@ func makeBlows(chance *rand.Rand, length time.Duration) []blow {
 	for {
 		var blows []blow
 		var back [2]time.Duration
-		for at := between(2*time.Second, 8*time.Second); at < length; at += between(500*time.Millisecond, 5*time.Second) {
+		for at := between(2*time.Second, 8*time.Second); at < length; at += between(500*time.Millisecond, 4*time.Second) {
 			b := blow{bridge: chance.IntN(2), kill: chance.IntN(5) < 2, at: at}
 			if back[b.bridge] > at {
 				b.bridge = 1 - b.bridge
@@ -161,6 +161,9 @@ func makeBlows(chance *rand.Rand, length time.Duration) []blow {
 			}
 			back[b.bridge] = b.back
 			blows = append(blows, b)
+			if b.kill && chance.IntN(2) == 0 {
+				at += calm
+			}
 		}
 		measured, sure := 0, 0
 		for _, b := range blows {
@@ -171,16 +174,30 @@ func makeBlows(chance *rand.Rand, length time.Duration) []blow {
 				}
 			}
 		}
-		if measured >= int(length/(15*time.Second)) && sure > 0 {
+		if measured >= int(length/(20*time.Second)) && sure > 0 {
 			return blows
 		}
 	}
 }
 
-// measured reports whether b is a kill at which the other bridge is there.
+func TestMakeBlows(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(200) {
+		var back [2]time.Duration
+		for _, b := range makeBlows(rand.New(rand.NewPCG(seed, 0)), 60*time.Second) {
+			if b.at < back[b.bridge] {
+				t.Fatalf("makeBlows(seed %d): a blow at %v, when the bridge is away until %v", seed, b.at, back[b.bridge])
+			}
+			back[b.bridge] = b.back
+		}
+	}
+}
+
+// measured reports whether b is a kill at which the other bridge is there, and
+// can take over undisturbed.
 func (b blow) measured(all []blow) bool {
 	return b.kill && !slices.ContainsFunc(all, func(o blow) bool {
-		return o.bridge != b.bridge && o.at < b.at+calm && o.back > b.at-time.Second
+		return o != b && o.at < b.at+calm && (o.at > b.at || o.bridge != b.bridge && o.back > b.at-time.Second)
 	})
 }
 
