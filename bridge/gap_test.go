@@ -35,7 +35,7 @@ func (r *rig) settled() {
 	}
 }
 
-// anythingHeld tells whether something waits for history.
+// anythingHeld tells whether something waits for history, or history for something.
 func (r *rig) anythingHeld() bool {
 	r.b.mu.Lock()
 	wild := r.b.wild
@@ -47,7 +47,7 @@ func (r *rig) anythingHeld() bool {
 	defer wild.mu.Unlock()
 	for _, t := range wild.tracks {
 		t.mu.Lock()
-		busy := t.count > 0 || t.job != nil || t.flooded
+		busy := t.count > 0 || t.job != nil || t.flooded || t.flood != ""
 		t.mu.Unlock()
 		if busy {
 			return true
