@@ -134,7 +134,7 @@ type blow struct {
 // sure to have a shard.
 const (
 	calm    = 6 * time.Second
-	lasting = 10 * time.Second
+	lasting = 12 * time.Second
 )
 
 // makeBlows makes up what happens, of which some kills are to be measured.
@@ -184,9 +184,9 @@ func (b blow) measured(all []blow) bool {
 	})
 }
 
-// untouched reports whether b's bridge had been left alone before.
+// untouched reports whether b's bridge had been left alone before, and there.
 func (b blow) untouched(all []blow) bool {
-	return !slices.ContainsFunc(all, func(o blow) bool {
+	return b.at > lasting && !slices.ContainsFunc(all, func(o blow) bool {
 		return o.bridge == b.bridge && o.at < b.at && o.back > b.at-lasting
 	})
 }
