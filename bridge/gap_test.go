@@ -225,7 +225,6 @@ func TestReconcile(t *testing.T) {
 	}
 	hit.Clear()
 	r.dead(1)
-	before := r.requests(pubnubtest.MessageCounts)
 	stop()
 	// Other users' events drive these out of the next writer's memory, too.
 	w, err := r.log.Acquire(testContext(t), r.log.Shard(userN(0)))
@@ -256,7 +255,7 @@ func TestReconcile(t *testing.T) {
 	r.events(2000)
 	filled := r.b.Stats().Filled
 	stop = r.start()
-	before = r.requests(pubnubtest.MessageCounts)
+	before := r.requests(pubnubtest.MessageCounts)
 	for ctx := testContext(t); r.requests(pubnubtest.MessageCounts) < before+10; {
 		if ctx.Err() != nil {
 			t.Fatal("history is not compared again and again")
