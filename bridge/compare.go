@@ -62,12 +62,7 @@ func (c *comparison) compare(ctx context.Context, users []string, did func(user 
 	for _, user := range users {
 		channels = append(channels, b.channelsOf(user)...)
 	}
-	var counts map[string]int
-	c.counted = time.Now()
-	err := b.ask(ctx, "count history", func(ctx context.Context) (err error) {
-		counts, err = b.calls.counts(ctx, channels, c.start())
-		return err
-	})
+	counts, err := c.count(ctx, channels)
 	if err != nil {
 		return err
 	}
@@ -78,6 +73,16 @@ func (c *comparison) compare(ctx context.Context, users []string, did func(user 
 		did(user)
 	}
 	return c.t.shard.writer.Flush(ctx)
+}
+
+// count counts what history has on channels.
+func (c *comparison) count(ctx context.Context, channels []string) (counts map[string]int, err error) {
+	c.counted = time.Now()
+	err = c.t.b.ask(ctx, "count history", func(ctx context.Context) (err error) {
+		counts, err = c.t.b.calls.counts(ctx, channels, c.start())
+		return err
+	})
+	return counts, err
 }
 
 // user does one user.
@@ -105,9 +110,12 @@ func (c *comparison) user(ctx context.Context, user string, counts map[string]in
 	if err != nil {
 		return err
 	}
-	if c.evidence && !c.reaches(kept, found) {
+	if newest, reached := c.reaches(kept, found); c.evidence && !reached && asked.Sub(newest) < historyLag {
 		// History may be slower than this bridge was to come back.
-		if err := sleep(ctx, time.Until(asked.Add(historyLag))); err != nil {
+		if err := sleep(ctx, time.Until(newest.Add(historyLag))); err != nil {
+			return err
+		}
+		if counts, err = c.count(ctx, c.t.b.channelsOf(user)); err != nil {
 			return err
 		}
 		if found, err = c.read(ctx, user, counts); err != nil {
@@ -144,19 +152,19 @@ func (c *comparison) isAnchor(k *stream.Kept) bool {
 }
 
 // reaches tells whether history has one of the events that the log has from
-// before, if there are any.
-func (c *comparison) reaches(kept []stream.Kept, found []message) bool {
-	anchored := false
+// before, if there are any, and when the newest of those was published.
+func (c *comparison) reaches(kept []stream.Kept, found []message) (newest time.Time, reached bool) {
+	reached = true
 	for i := range kept {
 		if !c.isAnchor(&kept[i]) {
 			continue
 		}
-		anchored = true
 		if slices.ContainsFunc(found, func(m message) bool { return m.timetoken == kept[i].Timetoken }) {
-			return true
+			return newest, true
 		}
+		newest, reached = timeOf(kept[i].Timetoken), false
 	}
-	return !anchored
+	return newest, reached
 }
 
 // history appends to found all that a channel's history has, newest page first.
@@ -381,10 +389,11 @@ func (c *comparison) end(ctx context.Context, j *job) error {
 		next := j.Again
 		if !j.confirm && c.evidence {
 			// History may not have shown yet what was published a moment before.
-			late := newJob(j.From, j.Why, false)
-			late.due, late.confirm, late.Again = time.Now().Add(historyLag), true, j.Again
-			if next = late; j.Again != nil && (j.Again.hold || !olderTimetoken(j.From, j.Again.From)) {
-				next = j.Again // which will be confirmed itself
+			if next == nil {
+				next = newJob(j.From, j.Why, false)
+				next.due, next.confirm = time.Now().Add(historyLag), true
+			} else {
+				next = next.with(j.From, j.Why, false) // which will be confirmed itself
 			}
 		}
 		t.start(next)

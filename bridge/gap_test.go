@@ -35,7 +35,7 @@ func (r *rig) settled() {
 	}
 }
 
-// anythingHeld tells whether something waits for history.
+// anythingHeld tells whether something waits for history, or history for something.
 func (r *rig) anythingHeld() bool {
 	r.b.mu.Lock()
 	wild := r.b.wild
@@ -47,7 +47,7 @@ func (r *rig) anythingHeld() bool {
 	defer wild.mu.Unlock()
 	for _, t := range wild.tracks {
 		t.mu.Lock()
-		busy := t.count > 0 || t.job != nil || t.flooded
+		busy := t.count > 0 || t.job != nil || t.flooded || t.flood != ""
 		t.mu.Unlock()
 		if busy {
 			return true
@@ -225,7 +225,6 @@ func TestReconcile(t *testing.T) {
 	}
 	hit.Clear()
 	r.dead(1)
-	before := r.requests(pubnubtest.MessageCounts)
 	stop()
 	// Other users' events drive these out of the next writer's memory, too.
 	w, err := r.log.Acquire(testContext(t), r.log.Shard(userN(0)))
@@ -256,7 +255,7 @@ func TestReconcile(t *testing.T) {
 	r.events(2000)
 	filled := r.b.Stats().Filled
 	stop = r.start()
-	before = r.requests(pubnubtest.MessageCounts)
+	before := r.requests(pubnubtest.MessageCounts)
 	for ctx := testContext(t); r.requests(pubnubtest.MessageCounts) < before+10; {
 		if ctx.Err() != nil {
 			t.Fatal("history is not compared again and again")

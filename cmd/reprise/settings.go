@@ -154,7 +154,7 @@ var table = []setting{
 	{name: "pubnub-subscribe-key", value: "SECRET", hidden: true, also: "PUBNUB_SUBSCRIBE_KEY", used: checked(forPubNub),
 		help:  "PubNub's subscribe key",
 		parse: func(c *config) parser { return secretText(&c.pubnubSubscribeKey) }},
-	{name: "pubnub-publish-key", value: "SECRET", hidden: true, also: "PUBNUB_PUBLISH_KEY", used: checked(forPubNub),
+	{name: "pubnub-publish-key", value: "SECRET", hidden: true, also: "PUBNUB_PUBLISH_KEY", used: checked(forPubNub, []string{"edge"}),
 		help:  "PubNub's publish key; without it devices cannot send",
 		parse: func(c *config) parser { return secretText(&c.pubnubPublishKey) }},
 	{name: "pubnub-token", value: "SECRET", hidden: true, used: checked(forPubNub),
