@@ -78,6 +78,7 @@ func TestPublishingDuringAResume(t *testing.T) {
 			p.publish(progress(user, deviceNo(9), n))
 		}
 	}()
+	defer func() { stop.Store(true); <-published }() // whatever fails, nobody publishes on
 	for round := range 5 {
 		back := away.connect("cursor")
 		for i, since := range []string{"earliest", "latest"} {
