@@ -30,7 +30,7 @@ const (
 	// of microseconds: PubNub's own clocks are that far apart.
 	jumpSlack = 1000
 	// floodLapse is how long a break makes the next full page look suspicious.
-	floodLapse = 250 * time.Millisecond
+	floodLapse = time.Second
 	// spoiltMost is how many bad replies in a row make history be asked.
 	spoiltMost = 3
 )
@@ -41,7 +41,7 @@ const (
 //
 // Where something does look missing, what comes is held back, within bounds, so
 // that what was dropped can be put before it: when the first page after a break
-// is full, or begins farther behind the cursor than its own messages lie apart.
+// is full, or begins far behind the cursor for how close its messages are.
 type flood struct {
 	troubled func() bool // the last poll has failed
 
@@ -117,8 +117,8 @@ func (f *flood) taken() {
 	}
 }
 
-// jumped tells whether a page begins much farther behind what came before than
-// its messages lie apart, as it does where the queue has dropped some. Called
+// jumped tells whether a page begins farther behind what came before than two
+// pages like it would reach, as it does where the queue has dropped many. Called
 // with mu held, once for each page.
 func (f *flood) jumped(p *page) bool {
 	n := len(p.messages)
@@ -137,8 +137,7 @@ func (f *flood) jumped(p *page) bool {
 		at = f.lastAt // timetokens of messages differ from cursors
 	}
 	f.last, f.lastAt = p.next, last
-	apart := max(0, last-first) / int64(max(1, n-1))
-	return first-at > 8*apart+jumpSlack
+	return first-at > 2*max(0, last-first)+jumpSlack
 }
 
 // hold has what comes for the flood's tracks held back, or ends that. Called
