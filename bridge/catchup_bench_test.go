@@ -29,7 +29,7 @@ func BenchmarkCatchUp(b *testing.B) {
 		rounds    int
 	}{{0, 3}, {20 * time.Millisecond, 1}} {
 		b.Run("rtt="+bb.roundTrip.String(), func(b *testing.B) {
-			var ours, bare []stretch
+			var ours, bare []lap
 			var compared []float64
 			for b.Loop() {
 				for range bb.rounds {
@@ -37,22 +37,22 @@ func BenchmarkCatchUp(b *testing.B) {
 					ours, bare, compared = append(ours, s), append(bare, t), append(compared, behind.Seconds())
 				}
 			}
-			seconds := func(s stretch) float64 { return s.took.Seconds() }
+			seconds := func(s lap) float64 { return s.took.Seconds() }
 			took, least := medianOf(ours, seconds), medianOf(bare, seconds)
 			b.ReportMetric(0, "ns/op")
 			b.ReportMetric(took, "s-to-store")
 			b.ReportMetric(least, "bare-s")
 			b.ReportMetric(least/took, "ratio")
 			b.ReportMetric(median(compared), "s-to-compare")
-			b.ReportMetric(medianOf(ours, stretch.cpu), "stored-µs/msg")
-			b.ReportMetric(medianOf(bare, stretch.cpu), "bare-µs/msg")
+			b.ReportMetric(medianOf(ours, lap.cpu), "stored-µs/msg")
+			b.ReportMetric(medianOf(bare, lap.cpu), "bare-µs/msg")
 		})
 	}
 }
 
 // catchUp stops a bridge, publishes n messages and starts it again. The bare
 // client takes the same messages from the same emulator first.
-func catchUp(b *testing.B, roundTrip time.Duration, n int) (ours, bare stretch, compared time.Duration) {
+func catchUp(b *testing.B, roundTrip time.Duration, n int) (ours, bare lap, compared time.Duration) {
 	pubnub := benchPubNub(b, roundTrip)
 	defer pubnub.Close()
 	log := benchLog(b, 1)

@@ -15,9 +15,15 @@ const (
 	// fillMargin is how far before the cursor history is read: a message's own
 	// timetoken may be older than the cursor at which it was handed out.
 	fillMargin = time.Minute
+	// floodMargin is that after a flood, where nothing was late but what PubNub
+	// handed out.
+	floodMargin = time.Second
 	// lookBack is how far before its timetoken an event is looked for in the log,
 	// for a bridge's clock and PubNub's may differ.
 	lookBack = 10 * time.Minute
+	// keptBack is that for what history is held against at first. What is older
+	// is looked for once it seems to be missing.
+	keptBack = time.Minute
 	// anchorAge is how old an event may be that history must still have: the
 	// shortest retention that PubNub sells is a day.
 	anchorAge = 23 * time.Hour
@@ -36,11 +42,10 @@ const (
 // comparison holds PubNub's history after a timetoken against the log, and
 // appends what is missing. It belongs to its track's filler.
 type comparison struct {
-	t        *track
-	from     string
+	t *track
+	stretch
 	why      string
 	evidence bool                // look for signs that history does not have it all
-	trusting bool                // as many events as messages are all of them
 	dead     map[string]struct{} // ids of dead letters that are there
 	counted  time.Time           // when the messages of the users in hand were
 
@@ -52,7 +57,21 @@ type comparison struct {
 }
 
 // start is from where on history is read.
-func (c *comparison) start() string { return timetokenAt(timeOf(c.from).Add(-fillMargin)) }
+func (c *comparison) start() string {
+	margin := fillMargin
+	if c.why == whyFlood {
+		margin = floodMargin
+	}
+	return timetokenAt(timeOf(c.From).Add(-margin))
+}
+
+// behind is the timetoken behind what is read; "" is none.
+func (c *comparison) behind() string {
+	if c.To == "" {
+		return ""
+	}
+	return nextTimetoken(c.To)
+}
 
 // compare does users, and calls did for each: everything of theirs that history
 // has is in the log when it returns nil.
@@ -75,14 +94,32 @@ func (c *comparison) compare(ctx context.Context, users []string, did func(user 
 	return c.t.shard.writer.Flush(ctx)
 }
 
-// count counts what history has on channels.
+// count counts what history has on channels. What comes meanwhile may be
+// counted too.
 func (c *comparison) count(ctx context.Context, channels []string) (counts map[string]int, err error) {
+	count := func(from string) (counts map[string]int, err error) {
+		err = c.t.b.ask(ctx, "count history", func(ctx context.Context) (err error) {
+			counts, err = c.t.b.calls.counts(ctx, channels, from)
+			return err
+		})
+		return counts, err
+	}
 	c.counted = time.Now()
-	err = c.t.b.ask(ctx, "count history", func(ctx context.Context) (err error) {
-		counts, err = c.t.b.calls.counts(ctx, channels, c.start())
-		return err
-	})
-	return counts, err
+	var newer map[string]int
+	if c.To != "" {
+		if newer, err = count(c.behind()); err != nil {
+			return nil, err
+		}
+	}
+	if counts, err = count(c.start()); err != nil {
+		return nil, err
+	}
+	for channel, n := range newer {
+		if counts[channel] < maxCount {
+			counts[channel] -= n
+		}
+	}
+	return counts, nil
 }
 
 // user does one user.
@@ -91,18 +128,20 @@ func (c *comparison) user(ctx context.Context, user string, counts map[string]in
 	for _, channel := range c.t.b.channelsOf(user) {
 		total += counts[channel]
 	}
-	if _, active := c.active[user]; total == 0 && c.t.heldCount(user) == 0 && !active {
+	window := stretch{c.start(), c.To}
+	holds, held := c.t.heldCount(user, window)
+	if _, active := c.active[user]; total == 0 && holds == 0 && !active {
 		return nil
 	}
 	var kept []stream.Kept
 	var err error
 	if user != everyone {
-		if kept, err = c.t.shard.writer.Since(ctx, user, timeOf(c.start()).Add(-lookBack)); err != nil {
+		if kept, err = c.t.shard.writer.Since(ctx, user, timeOf(window.From).Add(-keptBack)); err != nil {
 			return err
 		}
-		kept = slices.DeleteFunc(kept, func(k stream.Kept) bool { return k.Timetoken == "" || olderTimetoken(k.Timetoken, c.start()) })
-		if c.trusting && total == len(kept)+c.t.heldCount(user) {
-			return nil
+		kept = slices.DeleteFunc(kept, func(k stream.Kept) bool { return !window.has(k.Timetoken) })
+		if c.why == whyFlood && total == len(kept)+held {
+			return nil // as many events as messages are all of them
 		}
 	}
 	asked := time.Now()
@@ -125,14 +164,14 @@ func (c *comparison) user(ctx context.Context, user string, counts map[string]in
 	if err := c.t.claim(ctx, user); err != nil {
 		return err
 	}
-	held := c.t.heldOf(user)
+	waiting := c.t.heldOf(user)
 	if c.evidence && user != everyone {
-		if err := c.judge(ctx, user, asked, found, kept, held); err != nil {
+		if err := c.judge(ctx, user, asked, found, kept, waiting); err != nil {
 			c.t.release(user)
 			return err
 		}
 	}
-	return c.merge(ctx, user, found, kept, held)
+	return c.merge(ctx, user, found, kept, waiting)
 }
 
 // read reads user's history.
@@ -148,7 +187,7 @@ func (c *comparison) read(ctx context.Context, user string, counts map[string]in
 // isAnchor tells whether an event of the log is from before the start, so that
 // history that reaches back has it.
 func (c *comparison) isAnchor(k *stream.Kept) bool {
-	return !olderTimetoken(timetokenAt(timeOf(c.from).Add(cursorSkew)), k.Timetoken)
+	return !olderTimetoken(timetokenAt(timeOf(c.From).Add(cursorSkew)), k.Timetoken)
 }
 
 // reaches tells whether history has one of the events that the log has from
@@ -170,7 +209,7 @@ func (c *comparison) reaches(kept []stream.Kept, found []message) (newest time.T
 // history appends to found all that a channel's history has, newest page first.
 func (c *comparison) history(ctx context.Context, found []message, channel string) ([]message, error) {
 	b := c.t.b
-	for before := ""; ; {
+	for before := c.behind(); ; {
 		var page []message
 		err := b.ask(ctx, "read history", func(ctx context.Context) (err error) {
 			page, err = b.calls.fetch(ctx, channel, before, c.start(), maxFetch)
@@ -208,7 +247,7 @@ func (c *comparison) judge(ctx context.Context, user string, asked time.Time, fo
 	}
 	has := func(timetoken string) bool { _, ok := known[timetoken]; return ok }
 	// A channel that was empty when messages were counted has not been read since.
-	settled := timetokenAt(c.counted.Add(-historyLag))
+	settled := oldestTimetoken(timetokenAt(c.counted.Add(-historyLag)), c.behind())
 	reached, anchored, leaky := false, false, false
 	for i := range kept {
 		switch k := &kept[i]; {
@@ -219,7 +258,7 @@ func (c *comparison) judge(ctx context.Context, user string, asked time.Time, fo
 		}
 	}
 	for i := range held {
-		if at := held[i].timetoken; olderTimetoken(c.from, at) && olderTimetoken(at, settled) && !has(at) {
+		if at := held[i].timetoken; olderTimetoken(c.From, at) && olderTimetoken(at, settled) && !has(at) {
 			leaky = true
 		}
 	}
@@ -268,7 +307,7 @@ func (c *comparison) anchor(ctx context.Context, user string) (anchored, reached
 // to a time.
 func (c *comparison) gap(ctx context.Context, user string, to time.Time) error {
 	c.gaps++
-	g := stream.Gap{From: hlc.New(timeOf(c.from).UnixMilli(), 0), To: hlc.New(to.UnixMilli(), 0), User: user}
+	g := stream.Gap{From: hlc.New(timeOf(c.From).UnixMilli(), 0), To: hlc.New(to.UnixMilli(), 0), User: user}
 	c.t.b.gapFound(ctx, c.t.shard.writer.Shard(), g, c.why)
 	return c.t.shard.writer.Gap(ctx, g)
 }
@@ -291,7 +330,6 @@ func (c *comparison) merge(ctx context.Context, user string, found []message, ke
 	for i := range held {
 		there[held[i].id] = struct{}{}
 	}
-	until := c.until()
 	newest := ""
 	spans := spans{tracer: t.b.cfg.Tracer, trust: t.b.cfg.TrustRemoteTrace}
 	var dead []stream.DeadLetter
@@ -300,9 +338,6 @@ func (c *comparison) merge(ctx context.Context, user string, found []message, ke
 		it := t.b.intake(ctx, &found[i], &spans)
 		if _, stored := there[it.id]; stored || it.outcome == isHeartbeat && it.dead == nil {
 			continue
-		}
-		if until != "" && olderTimetoken(until, it.timetoken) {
-			continue // it is on its way
 		}
 		there[it.id] = struct{}{}
 		if it.dead != nil {
@@ -349,15 +384,6 @@ func (c *comparison) merge(ctx context.Context, user string, found []message, ke
 	return t.drain(ctx, user)
 }
 
-// until is up to where history counts: after a flood, what is newer than what
-// the feed has handed out is still to come. "" is no bound.
-func (c *comparison) until() string {
-	if c.why != whyFlood {
-		return ""
-	}
-	return timetokenAt(timeOf(c.t.cursor().timetoken).Add(messageSkew))
-}
-
 // fillsTo notes how far history has been used.
 func (t *track) fillsTo(timetoken string) {
 	t.mu.Lock()
@@ -386,14 +412,20 @@ func (c *comparison) end(ctx context.Context, j *job) error {
 	level("history compared with the log", "shard", t.shard.writer.Shard(), "lane", t.lane, "why", c.why, "missing", c.stored, "gaps", c.gaps)
 	t.mu.Lock()
 	if t.job == j {
+		if c.why == whyFlood && !j.confirm {
+			t.calmUntil = time.Time{}
+			if c.stored == 0 {
+				t.calmUntil = time.Now().Add(floodEvery)
+			}
+		}
 		next := j.Again
 		if !j.confirm && c.evidence {
 			// History may not have shown yet what was published a moment before.
 			if next == nil {
-				next = newJob(j.From, j.Why, false)
+				next = newJob(j.stretch, j.Why, false)
 				next.due, next.confirm = time.Now().Add(historyLag), true
 			} else {
-				next = next.with(j.From, j.Why, false) // which will be confirmed itself
+				next = next.and(j.stretch, j.Why, false) // which will be confirmed itself
 			}
 		}
 		t.start(next)

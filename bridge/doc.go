@@ -61,11 +61,17 @@
 //   - every Config.ReconcileEvery (reconcile).
 //
 // Polling goes on meanwhile. Where something looks missing, what arrives for
-// users who are not compared yet is held back, 10,000 messages or 64 MiB at
-// most, and put behind what history has, in order of timetokens. Otherwise, and
-// when that bound is reached, what was missing is appended at the log's end:
-// the log is in order of arrival. How far a comparison has come is kept with
-// the checkpoint.
+// users who are not compared yet is held back, 10,000 messages, 64 MiB or 30 s
+// at most, and put behind what history has, in order of timetokens. Otherwise,
+// and when a bound is reached, what was missing is appended at the log's end:
+// the log is in order of arrival. After a false alarm nothing is held back for
+// half a minute, and neither where two bridges before died at the same cursor:
+// what is held back keeps the cursor where it is. How far a comparison has come
+// is kept with the checkpoint.
+//
+// After a flood only its own stretch is compared: history is counted from a
+// second before its first page to its last, and read for those users of whom
+// the log has not as many events.
 //
 // That history is whole is not taken on trust. It must have an event that the
 // log has from before the stretch, and everything that PubNub did hand out in
@@ -133,6 +139,9 @@
 //     queue dropped would hide each other.
 //   - HAZARD: the first start of all begins at "now". What was published before
 //     is not fetched.
+//   - HAZARD: a shard whose bridge was killed is written with stamps up to three
+//     seconds ahead of the clock at first, once more for each kill: the dead one
+//     may have reserved those before.
 //   - HAZARD: one id comes with different bytes when a channel matches twice
 //     and PubNub changes the payload between. Config refuses overlapping
 //     channels; the log stores both.

@@ -46,7 +46,7 @@ func (t *track) filler(ctx context.Context) {
 		case <-t.fillSoon:
 		case <-timer.C:
 		case <-tick:
-			t.owe(timetokenAt(time.Now().Add(-2*max(every, time.Minute))), whyReconcile, false)
+			t.owe(stretch{From: timetokenAt(time.Now().Add(-2 * max(every, time.Minute)))}, whyReconcile, false)
 		case <-ctx.Done():
 			return
 		}
@@ -110,7 +110,7 @@ func (t *track) fillWanted(ctx context.Context) (wait time.Duration, err error) 
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		}
-		c := &comparison{t: t, from: from, why: whyNew}
+		c := &comparison{t: t, stretch: stretch{From: from}, why: whyNew}
 		if c.dead, err = t.b.cfg.Log.BuriedSince(ctx, timeOf(from).Add(-lookBack)); err != nil {
 			return 0, err
 		}
@@ -163,13 +163,13 @@ func (t *track) fillJob(ctx context.Context, j *job) error {
 	if j.upTo(j.After) != j.Seen {
 		j.After, j.Seen = "", 0 // there are others by now
 	}
-	c := &comparison{t: t, from: j.From, why: j.Why, evidence: j.Why != whyReconcile, trusting: j.Why == whyFlood && !j.confirm}
+	c := &comparison{t: t, stretch: j.stretch, why: j.Why, evidence: j.Why != whyReconcile}
 	t.mu.Unlock()
 	if c.dead, err = t.b.cfg.Log.BuriedSince(ctx, timeOf(j.From).Add(-lookBack)); err != nil {
 		return err
 	}
 	if c.evidence {
-		if c.active, err = t.shard.writer.Active(ctx, timeOf(c.start()).Add(-lookBack), activeMost); err != nil {
+		if c.active, err = t.shard.writer.Active(ctx, timeOf(c.start()).Add(-keptBack), activeMost); err != nil {
 			return err
 		}
 	}

@@ -50,6 +50,7 @@ type flood struct {
 	last     cursor     // behind the last page with messages
 	lastAt   int64      // the timetoken of the last message of that page
 	from     cursor     // before the first full page; zero when there is no flood
+	to       cursor     // behind the last one
 	since    time.Time
 	count    int
 	suspect  bool // something looks missing
@@ -59,7 +60,8 @@ type flood struct {
 	quiet    *time.Timer
 	wait     time.Duration // quiet's
 	verified time.Time     // when history was asked last for a flood without suspicion
-	verify   cursor        // from where on it is to be asked next; zero is nowhere
+	verify   stretch       // what it is to be asked about next; zero is nothing
+	among    []*track      // by these
 }
 
 // page looks at a page that has come, before its messages are given to tracks.
@@ -71,9 +73,9 @@ func (f *flood) page(b *Bridge, p *page, tracks []*track) {
 	}
 	switch {
 	case p.lapse > b.cfg.SafeAge:
-		owe(tracks, p.prev, whyOutage, true)
+		owe(tracks, stretch{From: p.prev.timetoken}, whyOutage, true)
 	case p.spoilt >= spoiltMost:
-		owe(tracks, p.prev, whySpoilt, true)
+		owe(tracks, stretch{From: p.prev.timetoken}, whySpoilt, true)
 	}
 	suspect := f.jumped(p) || f.armed || p.lapse > floodLapse
 	f.armed = false
@@ -92,7 +94,7 @@ func (f *flood) page(b *Bridge, p *page, tracks []*track) {
 		}
 		f.wait = min(max(floodQuiet*p.trip, floodQuietMin), floodQuietMax)
 	}
-	f.taking = true
+	f.taking, f.to = true, p.next
 	if suspect && !f.suspect {
 		f.suspect, f.held, f.since, f.count = true, true, time.Now(), 0
 		f.hold(true)
@@ -189,31 +191,33 @@ func (f *flood) over() {
 	if f.quiet != nil {
 		f.quiet.Stop()
 	}
+	was := stretch{f.from.timetoken, behind(f.to.timetoken)}
 	switch {
 	case f.suspect:
-		owe(f.tracks, f.from, whyFlood, f.held)
+		owe(f.tracks, was, whyFlood, f.held)
 		if f.held {
 			f.hold(false)
 		}
-	case f.verify.isZero():
-		f.verify = f.from
-		tracks := f.tracks
-		time.AfterFunc(time.Until(f.verified.Add(floodEvery)), func() { f.ask(tracks) })
+	case f.verify == stretch{}:
+		f.verify, f.among = was, f.tracks
+		time.AfterFunc(time.Until(f.verified.Add(floodEvery)), f.ask)
+	default:
+		f.verify, f.among = f.verify.with(was), f.tracks
 	}
 	f.from, f.tracks = cursor{}, nil
 }
 
 // ask has history compared for the floods that have ended since the last time.
-func (f *flood) ask(tracks []*track) {
+func (f *flood) ask() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	owe(tracks, f.verify, whyFlood, false)
-	f.verify, f.verified = cursor{}, time.Now()
+	owe(f.among, f.verify, whyFlood, false)
+	f.verify, f.among, f.verified = stretch{}, nil, time.Now()
 }
 
 // owe has tracks compare history with the log.
-func owe(tracks []*track, from cursor, why string, hold bool) {
+func owe(tracks []*track, s stretch, why string, hold bool) {
 	for _, t := range tracks {
-		t.owe(from.timetoken, why, hold)
+		t.owe(s, why, hold)
 	}
 }

@@ -312,7 +312,7 @@ func TestFoundAssignConflict(t *testing.T) {
 	tr := r.tracking(sh)
 	tr.begin(cursor{ttNow(-time.Second), 1})
 	tr.want(userN(1), ttNow(-time.Minute), func(ctx context.Context) error { return r.log.Assign(ctx, reg, 7) })
-	tr.owe(ttNow(-time.Minute), whyOutage, true)
+	tr.owe(stretch{From: ttNow(-time.Minute)}, whyOutage, true)
 	runPart(t, tr.filler)
 	if !until(6*time.Second, func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return len(tr.wanted) == 0 && tr.job == nil }) {
 		t.Errorf("after 6 s: %d users are wanted, and the comparison after an outage has not begun:\n%s", len(tr.wanted), r.logged.tail())

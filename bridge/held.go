@@ -55,10 +55,11 @@ func (t *track) holding(user string) bool {
 	return t.job != nil && t.job.hold && !t.job.done(user)
 }
 
-// holdBack holds everything back, or ends that.
+// holdBack holds everything back, unless the last time was for nothing and not
+// long ago, or ends that.
 func (t *track) holdBack(on bool) {
 	t.mu.Lock()
-	t.flooded = on
+	t.flooded = on && !t.calm()
 	t.mu.Unlock()
 	kick(t.drainSoon)
 	kick(t.fillSoon)
@@ -190,14 +191,21 @@ func (t *track) release(user string) {
 	t.room.Broadcast()
 }
 
-// heldCount is how many items of user are held back.
-func (t *track) heldCount(user string) int {
+// heldCount is how many items of user are held back, and how many of them have a
+// timetoken in a stretch.
+func (t *track) heldCount(user string, s stretch) (all, within int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if u := t.held[user]; u != nil {
-		return len(u.items)
+	u := t.held[user]
+	if u == nil {
+		return 0, 0
 	}
-	return 0
+	for i := range u.items {
+		if s.has(u.items[i].timetoken) {
+			within++
+		}
+	}
+	return len(u.items), within
 }
 
 // heldOf is what is held back of user, whom the caller has claimed.

@@ -49,7 +49,7 @@ func BenchmarkIngest(b *testing.B) {
 		rounds, n int
 	}{{0, 7, 20_000}, {20 * time.Millisecond, 5, 10_000}} {
 		b.Run("rtt="+bb.roundTrip.String(), func(b *testing.B) {
-			var stored, discarded, bare []stretch
+			var stored, discarded, bare []lap
 			var compared []float64
 			for b.Loop() {
 				for range bb.rounds {
@@ -61,22 +61,22 @@ func BenchmarkIngest(b *testing.B) {
 					}
 				}
 			}
-			rate := medianOf(stored, stretch.rate)
-			ceiling := medianOf(discarded, stretch.rate)
+			rate := medianOf(stored, lap.rate)
+			ceiling := medianOf(discarded, lap.rate)
 			b.ReportMetric(0, "ns/op")
 			b.ReportMetric(rate, "stored/s")
 			b.ReportMetric(ceiling, "discarded/s")
 			if bare != nil {
-				perSecond := medianOf(bare, stretch.rate)
+				perSecond := medianOf(bare, lap.rate)
 				b.ReportMetric(perSecond, "bare/s")
-				b.ReportMetric(medianOf(bare, stretch.cpu), "bare-µs/msg")
+				b.ReportMetric(medianOf(bare, lap.cpu), "bare-µs/msg")
 				b.ReportMetric(rate*(1/ceiling+1/perSecond), "serial-ratio")
 				ceiling = min(ceiling, perSecond)
 			}
 			b.ReportMetric(rate/ceiling, "ratio")
-			b.ReportMetric(medianOf(stored, stretch.cpu), "stored-µs/msg")
-			b.ReportMetric(medianOf(discarded, stretch.cpu), "discarded-µs/msg")
-			b.ReportMetric(medianOf(stored, func(s stretch) float64 { return s.took.Seconds() }), "s-to-store")
+			b.ReportMetric(medianOf(stored, lap.cpu), "stored-µs/msg")
+			b.ReportMetric(medianOf(discarded, lap.cpu), "discarded-µs/msg")
+			b.ReportMetric(medianOf(stored, func(s lap) float64 { return s.took.Seconds() }), "s-to-store")
 			b.ReportMetric(median(compared), "s-to-compare")
 		})
 	}
@@ -87,7 +87,7 @@ func median[T cmp.Ordered](rounds []T) T {
 	return rounds[len(rounds)/2]
 }
 
-func medianOf(rounds []stretch, of func(stretch) float64) float64 {
+func medianOf(rounds []lap, of func(lap) float64) float64 {
 	var all []float64
 	for _, s := range rounds {
 		all = append(all, of(s))
@@ -95,19 +95,19 @@ func medianOf(rounds []stretch, of func(stretch) float64) float64 {
 	return median(all)
 }
 
-// stretch is a stretch of time in which n messages were taken.
-type stretch struct {
+// lap is a time in which n messages were taken.
+type lap struct {
 	n         int
 	took, ran time.Duration // on the wall, and on all CPUs
 }
 
-func (s stretch) rate() float64 { return float64(s.n) / s.took.Seconds() }
+func (s lap) rate() float64 { return float64(s.n) / s.took.Seconds() }
 
 // cpu is microseconds for each message.
-func (s stretch) cpu() float64 { return float64(s.ran.Nanoseconds()) / 1e3 / float64(s.n) }
+func (s lap) cpu() float64 { return float64(s.ran.Nanoseconds()) / 1e3 / float64(s.n) }
 
-// begin begins a stretch, which ends when the returned function is called.
-func begin(b *testing.B, n int) (end func() stretch) {
+// begin begins a lap, which ends when the returned function is called.
+func begin(b *testing.B, n int) (end func() lap) {
 	ran := func() time.Duration {
 		var u syscall.Rusage
 		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
@@ -116,7 +116,7 @@ func begin(b *testing.B, n int) (end func() stretch) {
 		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 	}
 	ranBefore, began := ran(), time.Now()
-	return func() stretch { return stretch{n, time.Since(began), ran() - ranBefore} }
+	return func() lap { return lap{n, time.Since(began), ran() - ranBefore} }
 }
 
 // benchPubNub starts an emulator with a queue that does not overflow.
@@ -242,7 +242,7 @@ func (s saying) Handle(_ context.Context, r slog.Record) error {
 
 // ingest carries n messages into a log. It also returns how long after the last
 // one was stored history had been compared.
-func ingest(b *testing.B, roundTrip time.Duration, n int) (s stretch, compared time.Duration) {
+func ingest(b *testing.B, roundTrip time.Duration, n int) (s lap, compared time.Duration) {
 	pubnub := benchPubNub(b, roundTrip)
 	defer pubnub.Close()
 	log := benchLog(b, 1)
@@ -267,7 +267,7 @@ func ingest(b *testing.B, roundTrip time.Duration, n int) (s stretch, compared t
 }
 
 // discard takes n messages as a bridge does, and stores nothing.
-func discard(b *testing.B, roundTrip time.Duration, n int) stretch {
+func discard(b *testing.B, roundTrip time.Duration, n int) lap {
 	pubnub := benchPubNub(b, roundTrip)
 	defer pubnub.Close()
 	transport := newTransport()
@@ -307,7 +307,7 @@ func discard(b *testing.B, roundTrip time.Duration, n int) stretch {
 
 // publishBare publishes the frames of n messages, with the headers that events
 // have, to a stream that is configured like the log's.
-func publishBare(b *testing.B, n int) stretch {
+func publishBare(b *testing.B, n int) lap {
 	log := benchLog(b, 1)
 	defer log.Close()
 	nc, err := nats.Connect(log.ClientURL())

@@ -274,7 +274,7 @@ func (l *lanes) toGroup(place int, channels []string) error {
 // then; done is called when it is in the log.
 func (t *track) want(user, from string, done func(context.Context) error) {
 	t.mu.Lock()
-	t.wanted[user] = &want{from: from, done: done, since: time.Now(), hold: true}
+	t.wanted[user] = &want{from: from, done: done, since: time.Now(), hold: !t.calm()}
 	t.mu.Unlock()
 	kick(t.fillSoon)
 }

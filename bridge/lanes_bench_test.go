@@ -55,7 +55,7 @@ func BenchmarkLanes(b *testing.B) {
 
 const lanesRoundTrip, lanesShards = 20 * time.Millisecond, 2
 
-func wildcard(b *testing.B, users int) stretch {
+func wildcard(b *testing.B, users int) lap {
 	pubnub := benchPubNub(b, lanesRoundTrip)
 	defer pubnub.Close()
 	log := benchLog(b, lanesShards)
@@ -74,7 +74,7 @@ func wildcard(b *testing.B, users int) stretch {
 }
 
 type lanesResult struct {
-	stretch
+	lap
 	lanes             int64
 	bytes, goroutines float64
 	joined, started   time.Duration
@@ -112,7 +112,7 @@ func overLanes(b *testing.B, users int) (res lanesResult) {
 	end := begin(b, users)
 	held.Clear()
 	r.stored(users)
-	res.stretch = end()
+	res.lap = end()
 	r.stop()
 	eachHasOne(b, log, users)
 	return res

@@ -12,8 +12,14 @@ import (
 	"reprise/stream"
 )
 
-// holdFor is for how long something is held back at most while history is asked.
-const holdFor = time.Minute
+const (
+	// holdFor is for how long something is held back at most while history is asked.
+	holdFor = 30 * time.Second
+	// frailStarts is how many starts in a row at one cursor make a bridge hold
+	// nothing back: what is held keeps the cursor where it is, and whoever dies
+	// before it is let go would never come farther.
+	frailStarts = 3
+)
 
 // Why history is asked. The words stand in metrics and log lines.
 const (
@@ -25,10 +31,36 @@ const (
 	whyReconcile = "reconcile" // from time to time
 )
 
+// stretch is a part of what PubNub has, by timetokens: what is newer than From,
+// up to To. An empty To is open.
+type stretch struct {
+	From string `json:"from"`
+	To   string `json:"to,omitempty"`
+}
+
+// with is the shortest stretch that holds both.
+func (s stretch) with(o stretch) stretch {
+	to := s.To
+	if to == "" || o.To == "" {
+		to = ""
+	} else if olderTimetoken(to, o.To) {
+		to = o.To
+	}
+	return stretch{oldestTimetoken(s.From, o.From), to}
+}
+
+// has tells whether a timetoken is in s, its bounds included.
+func (s stretch) has(timetoken string) bool {
+	return timetoken != "" && !olderTimetoken(timetoken, s.From) && (s.To == "" || !olderTimetoken(s.To, timetoken))
+}
+
+// behind is up to where messages may be that came with a cursor.
+func behind(timetoken string) string { return timetokenAt(timeOf(timetoken).Add(messageSkew)) }
+
 // job is one comparison of PubNub's history with the log: of every user, or
 // from where an interrupted one stopped. Guarded by the track's mu.
 type job struct {
-	From  string `json:"from"`            // timetoken after which history is compared
+	stretch
 	Why   string `json:"why"`             // what made it necessary
 	After string `json:"after,omitempty"` // users up to here are done
 	Seen  int    `json:"seen,omitempty"`  // how many those are
@@ -43,20 +75,20 @@ type job struct {
 	ahead map[string]struct{} // users that are done besides those of all up to After
 }
 
-func newJob(from, why string, hold bool) *job {
-	return &job{From: from, Why: why, hold: hold, Quiet: !hold, ahead: make(map[string]struct{})}
+func newJob(s stretch, why string, hold bool) *job {
+	return &job{stretch: s, Why: why, hold: hold, Quiet: !hold, ahead: make(map[string]struct{})}
 }
 
 // strictness orders what makes history asked: how much is made of what it does
 // not have.
 var strictness = map[string]int{whyReconcile: 0, whyNew: 1, whyFlood: 2, whySpoilt: 3, whyOutage: 3, whyLost: 3}
 
-// with is what does for j as well as for another job.
-func (j *job) with(from, why string, hold bool) *job {
+// and is what does for j as well as for another job.
+func (j *job) and(s stretch, why string, hold bool) *job {
 	if strictness[j.Why] > strictness[why] {
 		why = j.Why
 	}
-	return newJob(oldestTimetoken(from, j.From), why, hold || j.hold)
+	return newJob(j.with(s), why, hold || j.hold)
 }
 
 // oldestTimetoken is the oldest of some, "" where there is none; "" counts for
@@ -100,6 +132,9 @@ type note struct {
 	// Doubt is from where on, within a day, PubNub's queue may have dropped
 	// something. A user of whom the log did not know then may be concerned.
 	Doubt string `json:"doubt,omitempty"`
+	// Starts is how many bridges have begun at this cursor, the last of which may
+	// live.
+	Starts int `json:"starts,omitempty"`
 }
 
 // restore reads what was saved of the track.
@@ -123,14 +158,21 @@ func (t *track) restore() error {
 	if olderTimetoken(t.high, n.High) {
 		t.high = n.High
 	}
+	t.starts, t.startedAt = n.Starts+1, t.at
+	if t.starts >= frailStarts {
+		t.calmUntil = time.Now().Add(floodEvery)
+	}
+	kick(t.saveSoon)
 	for j := n.Job; j != nil; j = j.Again {
+		j.Quiet = j.Quiet || t.calm()
 		j.hold, j.ahead = !j.Quiet, make(map[string]struct{})
 	}
 	if n.Job != nil {
 		t.start(n.Job)
 	}
 	if n.Flood != "" {
-		t.owe(n.Flood, whyFlood, true)
+		// What was held back of it comes again.
+		t.owe(stretch{n.Flood, behind(t.high)}, whyFlood, false)
 	}
 	return nil
 }
@@ -151,6 +193,10 @@ func (t *track) start(j *job) {
 	}
 }
 
+// calm tells whether nothing is to be held back that is not held yet. Called with
+// mu held, or before t is shared.
+func (t *track) calm() bool { return time.Now().Before(t.calmUntil) }
+
 // flooding notes that full pages have begun to come.
 func (t *track) flooding(from string) {
 	t.mu.Lock()
@@ -160,36 +206,37 @@ func (t *track) flooding(from string) {
 
 // owe has the history after a timetoken compared with the log. With hold, what
 // comes for users who are not done is held back meanwhile.
-func (t *track) owe(from, why string, hold bool) {
+func (t *track) owe(s stretch, why string, hold bool) {
 	t.mu.Lock()
-	if why != whyReconcile && (t.doubt == "" || olderTimetoken(from, t.doubt)) {
-		t.doubt = from
+	if why != whyReconcile {
+		t.doubt = oldestTimetoken(s.From, t.doubt)
 	}
 	if why == whyFlood {
 		t.flood = "" // it is owed from here on
 	}
+	hold = hold && !t.calm()
 	switch j := t.job; {
 	case j == nil:
-		t.start(newJob(from, why, hold))
+		t.start(newJob(s, why, hold))
 	case why == whyReconcile: // what is being done does for that
 	case j.Why == whyReconcile:
-		t.start(newJob(from, why, hold))
+		t.start(newJob(s, why, hold))
 	case hold && !j.hold, strictness[why] > strictness[j.Why]:
 		// What comes must be held back from now on, or more be made of what is
 		// missing: begin anew.
-		again := j.with(from, why, hold)
+		again := j.and(s, why, hold)
 		if j.Again != nil {
-			again = again.with(j.Again.From, j.Again.Why, j.Again.hold)
+			again = again.and(j.Again.stretch, j.Again.Why, j.Again.hold)
 		}
 		t.start(again)
 	case j.Again != nil:
-		j.Again = j.Again.with(from, why, hold)
+		j.Again = j.Again.and(s, why, hold)
 	default:
-		j.Again = newJob(from, why, hold)
+		j.Again = newJob(s, why, hold)
 	}
 	t.mu.Unlock()
 	if why != whyReconcile {
-		t.b.cfg.Logger.Info("comparing history with the log", "shard", t.shard.writer.Shard(), "lane", t.lane, "why", why, "since", timeOf(from))
+		t.b.cfg.Logger.Info("comparing history with the log", "shard", t.shard.writer.Shard(), "lane", t.lane, "why", why, "since", timeOf(s.From))
 	}
 	kick(t.fillSoon)
 	kick(t.saveSoon)
@@ -211,6 +258,9 @@ func (t *track) state() (record, error) {
 		t.doubt = ""
 	}
 	n := note{Job: t.job, Flood: t.flood, Doubt: t.doubt}
+	if at == t.startedAt {
+		n.Starts = t.starts
+	}
 	if olderTimetoken(at.timetoken, t.high) {
 		n.High = t.high
 	}

@@ -173,6 +173,9 @@ func (t *track) carry(ctx context.Context, f *source) {
 	cancel()
 	running.Wait()
 	if err == nil {
+		t.mu.Lock()
+		t.starts = 0 // only deaths count
+		t.mu.Unlock()
 		err = t.save(closing)
 	}
 	if err != nil && t.shard.writer.Err() == nil {
@@ -184,9 +187,9 @@ func (t *track) carry(ctx context.Context, f *source) {
 // cursor any more, or the log has lost what came before it.
 func (t *track) checkAge() {
 	if lost := t.shard.writer.Lost(); lost != (stream.Gap{}) {
-		t.owe(timetokenAt(lost.From.Time()), whyLost, true)
+		t.owe(stretch{From: timetokenAt(lost.From.Time())}, whyLost, true)
 	}
 	if at := t.cursor(); !at.isZero() && time.Since(timeOf(at.timetoken)) > t.b.cfg.SafeAge {
-		t.owe(at.timetoken, whyOutage, true)
+		t.owe(stretch{From: at.timetoken}, whyOutage, true)
 	}
 }

@@ -71,6 +71,10 @@ type track struct {
 	job     *job       // what history is asked for; nil is nothing
 	wanted  map[string]*want
 	last    record // what was saved last
+
+	calmUntil time.Time // nothing is held back that is not held yet
+	starts    int       // how many bridges have begun at startedAt; 0 is unknown
+	startedAt cursor
 }
 
 // heldUser is what is held back of one user, in order.

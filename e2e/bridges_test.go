@@ -23,19 +23,28 @@ const bridgeShards = 4
 // TestTwoBridges has two bridges share the shards of one log, and kills and
 // pauses either of them at random while publishers go on. The log has every
 // message once, in each publisher's order, its stamps rise, and nobody has
-// written behind a successor. What a killed bridge wrote is taken over within
-// five seconds.
+// written behind a successor.
 func TestTwoBridges(t *testing.T) {
 	t.Parallel()
-	took := twoBridges(t, pubnubtest.Config{QueueSize: 100_000}, 60*time.Second, true)
+	took := twoBridges(t, pubnubtest.Config{QueueSize: 100_000}, 30*time.Second, true)
 	if len(took) == 0 {
 		t.Fatal("nothing was taken over")
 	}
-	t.Logf("%d shards taken over after a kill: within %v as median, %v at most", len(took),
-		took[len(took)/2].Round(time.Millisecond), took[len(took)-1].Round(time.Millisecond))
-	if median := took[len(took)/2]; median >= 5*time.Second {
-		t.Errorf("take-overs took %v, their median is %v, want less than 5s", took, median)
+	t.Logf("shards were taken over %v after a kill", took)
+}
+
+// BenchmarkTakeOver is the same for a minute. It prints how long after a kill a
+// shard has its first event from the other bridge.
+func BenchmarkTakeOver(b *testing.B) {
+	var took []time.Duration
+	for b.Loop() {
+		took = append(took, twoBridges(b, pubnubtest.Config{QueueSize: 100_000}, time.Minute, true)...)
 	}
+	slices.Sort(took)
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(float64(len(took)), "take-overs")
+	b.ReportMetric(took[len(took)/2].Seconds(), "s-median")
+	b.ReportMetric(took[len(took)-1].Seconds(), "s-most")
 }
 
 // TestTwoBridgesAndAShortQueue is the same with a queue at PubNub that overflows
@@ -48,7 +57,7 @@ func TestTwoBridgesAndAShortQueue(t *testing.T) {
 
 // twoBridges runs two bridges for a time, judges what is in the log then, and
 // returns how long take-overs took, sorted.
-func twoBridges(t *testing.T, config pubnubtest.Config, length time.Duration, ordered bool) []time.Duration {
+func twoBridges(t testing.TB, config pubnubtest.Config, length time.Duration, ordered bool) []time.Duration {
 	const users, perSecond = 20, 200
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -78,7 +87,12 @@ func twoBridges(t *testing.T, config pubnubtest.Config, length time.Duration, or
 	deaths := pair.suffer(blows)
 	stop()
 	everyone("the end")
-	log.awaitEvents(len(run.publishes))
+	if !log.awaitEvents(len(run.publishes)) {
+		for _, p := range pair.procs {
+			p.dump(t)
+		}
+		t.FailNow()
+	}
 	pair.stop()
 
 	records := log.read()
@@ -165,8 +179,11 @@ func makeBlows(chance *rand.Rand, length time.Duration) []blow {
 				at += calm
 			}
 		}
-		measured, sure := 0, 0
+		measured, sure, pauses := 0, 0, 0
 		for _, b := range blows {
+			if !b.kill {
+				pauses++
+			}
 			if b.measured(blows) {
 				measured++
 				if b.untouched(blows) {
@@ -174,7 +191,7 @@ func makeBlows(chance *rand.Rand, length time.Duration) []blow {
 				}
 			}
 		}
-		if measured >= int(length/(20*time.Second)) && sure > 0 {
+		if measured >= int(length/(20*time.Second)) && sure > 0 && pauses >= int(length/(15*time.Second)) {
 			return blows
 		}
 	}
@@ -210,7 +227,7 @@ func (b blow) untouched(all []blow) bool {
 
 // bridgePair is two bridges, over all their processes.
 type bridgePair struct {
-	t           *testing.T
+	t           testing.TB
 	url, origin string
 
 	procs   [2]*process
@@ -299,11 +316,11 @@ func (b *bridgePair) stop() {
 
 // streams are the log's, as any NATS client sees them.
 type streams struct {
-	t  *testing.T
+	t  testing.TB
 	js jetstream.JetStream
 }
 
-func openStreams(t *testing.T, url string) *streams {
+func openStreams(t testing.TB, url string) *streams {
 	t.Helper()
 	nc, err := nats.Connect(url)
 	if err != nil {
@@ -317,9 +334,8 @@ func openStreams(t *testing.T, url string) *streams {
 	return &streams{t, js}
 }
 
-// awaitEvents waits until the log has n events. Should some of them never come,
-// it ends as well: the judge then says which.
-func (s *streams) awaitEvents(n int) {
+// awaitEvents waits until the log has n events, and reports whether it has.
+func (s *streams) awaitEvents(n int) bool {
 	s.t.Helper()
 	ctx := within(s.t)
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -334,7 +350,7 @@ func (s *streams) awaitEvents(n int) {
 			info, err := stream.Info(ctx, jetstream.WithSubjectFilter("reprise.ev.>"))
 			if err != nil {
 				s.t.Errorf("Info(shard %d) = %v, want nil", shard, err)
-				return
+				return false
 			}
 			for subject, messages := range info.State.Subjects {
 				if !strings.HasSuffix(subject, "._") {
@@ -343,14 +359,14 @@ func (s *streams) awaitEvents(n int) {
 			}
 		}
 		if have >= uint64(n) {
-			return
+			return true
 		}
 		select {
 		case <-tick.C:
 			last = have
 		case <-ctx.Done():
 			s.t.Errorf("the log has %d events after %v, want %d", last, patience, n)
-			return
+			return false
 		}
 	}
 }

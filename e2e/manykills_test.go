@@ -22,9 +22,7 @@ func TestHundredsOfKills(t *testing.T) {
 	t.Logf("seed %d", seed)
 	chance := rand.New(rand.NewPCG(seed, 0))
 	upTo := func(d time.Duration) time.Duration { return time.Duration(chance.Int64N(int64(d))) }
-	// Pages that look as if PubNub's queue had overflowed would be held back for
-	// longer than any of these processes lives.
-	pubnub := emulatorWith(t, pubnubtest.Config{QueueSize: 100_000, PageSize: 50})
+	pubnub := emulatorWith(t, pubnubtest.Config{QueueSize: 100_000})
 	relay := serve(t, pubnub.Addr())
 	run := newRun(t, relay)
 	stop := run.keepPublishing(pubnub.Addr(), users, perSecond)

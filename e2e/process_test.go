@@ -193,6 +193,15 @@ func (p *process) kill() {
 	<-p.exited
 }
 
+// dump ends the process and logs what it said last, with where each goroutine was.
+func (p *process) dump(t testing.TB) {
+	t.Helper()
+	p.signal(syscall.SIGQUIT)
+	<-p.exited
+	said := p.said()
+	t.Logf("reprise %s hangs:\n%s", p.cmd.Args[1], said[max(0, len(said)-200_000):])
+}
+
 // killed reports whether the process was ended by SIGKILL, and by nothing before.
 func (p *process) killed() bool {
 	status, _ := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
