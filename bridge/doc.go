@@ -122,8 +122,9 @@
 //   - One user's events are in the log in the order in which PubNub gave them.
 //   - What breaks a rule is never relayed, never dropped, and never holds up
 //     what comes after it.
-//   - The SDK never polls on before the reply before is stored or held back, so
-//     PubNub's queue is the only other buffer.
+//   - A reply is taken only when the one before it is stored or held back. One
+//     poll at most is sent ahead, while a full page is being stored: that reply
+//     and PubNub's queue are the only other buffers.
 //   - No token, key or payload is in any log line, error or metric.
 //
 // # Failure modes

@@ -23,7 +23,8 @@ const (
 // guard is the transport under the SDK's subscribe client, and where events
 // are taken from. The SDK decides when to poll and signs the request; guard
 // reads the reply raw, has it stored, remembers the cursor, and only then
-// answers with the cursor and no messages. Whatever goes wrong, the SDK sees a
+// answers with the cursor and no messages. Behind a full page the next poll is
+// sent meanwhile. Whatever goes wrong, the SDK sees a
 // good reply with the old cursor and polls again: its own handling of errors
 // ends the subscription, or moves it to "now", without a word.
 type guard struct {
@@ -44,6 +45,7 @@ type guard struct {
 	spoilt int           // bad replies since then
 	heard  time.Time     // when the last good reply came; zero when there was none
 	trip   time.Duration // how long a reply that waits takes, by the quickest of late; 0 is not known
+	ahead  *asked        // the poll after the one that is being stored; nil is none
 
 	troubled atomic.Bool // the last poll that ended had no good reply
 
@@ -159,10 +161,71 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	return g.answer(req), nil
 }
 
+// asked is a poll that is under way, or has its reply.
+type asked struct {
+	at     cursor
+	req    *http.Request
+	cancel context.CancelFunc
+	done   chan struct{} // closed when what follows is there
+
+	began, heard time.Time // by the wall: the other clock stands still while the machine sleeps
+	page         page
+	err          error
+}
+
+// newAsked is the SDK's request, from a cursor on. The caller has it sent.
+func (g *guard) newAsked(ctx context.Context, req *http.Request, at cursor) *asked {
+	ctx, cancel := context.WithTimeout(ctx, g.timeout)
+	return &asked{at: at, req: outgoing(ctx, req, at), cancel: cancel, done: make(chan struct{})}
+}
+
+// send sends the request and waits for the reply.
+func (a *asked) send(base http.RoundTripper) {
+	defer a.cancel()
+	a.began = time.Now().Round(0)
+	a.page, a.err = fetch(base, a.req)
+	a.heard = time.Now().Round(0)
+	close(a.done)
+}
+
+// ask carries out a poll from g.at, or takes the reply to one that was sent
+// ahead.
+func (g *guard) ask(ctx context.Context, req *http.Request) *asked {
+	a := g.ahead
+	g.ahead = nil
+	switch {
+	case a != nil && a.at == g.at:
+		defer context.AfterFunc(ctx, a.cancel)()
+		<-a.done
+		return a
+	case a != nil:
+		a.cancel()
+	}
+	a = g.newAsked(ctx, req, g.at)
+	a.send(g.base)
+	return a
+}
+
+// askAhead sends the next poll while a full page is being stored. It says
+// nothing to PubNub about what came before: should that not be stored, the reply
+// is thrown away.
+func (g *guard) askAhead(req *http.Request, at cursor) {
+	g.ahead = g.newAsked(context.WithoutCancel(req.Context()), req, at)
+	go g.ahead.send(g.base)
+}
+
+// unask ends a poll that was sent ahead. The caller has the slot.
+func (g *guard) unask() {
+	if g.ahead != nil {
+		g.ahead.cancel()
+		g.ahead = nil
+	}
+}
+
 // poll carries out one poll. The cursor has moved if and only if err is nil.
 func (g *guard) poll(ctx context.Context, req *http.Request) error {
-	began := time.Now().Round(0) // by the wall: the other clock stands still while the machine sleeps
-	p, err := g.fetch(ctx, req)
+	a := g.ask(ctx, req)
+	p, err := a.page, a.err
 	if err != nil {
 		if ctx.Err() != nil {
 			return &pollError{result: pollSuperseded}
@@ -174,23 +237,25 @@ func (g *guard) poll(ctx context.Context, req *http.Request) error {
 		g.polls.failed(time.Now())
 		return err
 	}
-	now := time.Now().Round(0)
 	g.polls.good(time.Now())
 	g.troubled.Store(false)
-	if took := now.Sub(began); g.trip == 0 || took < g.trip {
+	if took := a.heard.Sub(a.began); g.trip == 0 || took < g.trip {
 		g.trip = took
 	} else {
 		g.trip = min(took, g.trip+g.trip/8) // the way may have become longer
 	}
 	p.prev, p.spoilt, p.trip = g.at, g.spoilt, g.trip
 	if !g.heard.IsZero() {
-		p.lapse = max(0, began.Sub(g.heard))
+		p.lapse = max(0, a.began.Sub(g.heard))
+	}
+	if len(p.messages) >= fullPage && p.next != g.at {
+		g.askAhead(req, p.next)
 	}
 	if err := g.store(&p); err != nil {
 		return &pollError{result: pollStore, class: err.Error()}
 	}
 	stalled := p.next == g.at
-	g.at, g.heard, g.spoilt = p.next, now, 0
+	g.at, g.heard, g.spoilt = p.next, a.heard, 0
 	if stalled && len(p.messages) > 0 {
 		// The same messages would come again at once.
 		return &pollError{result: pollStalled}
@@ -200,11 +265,9 @@ func (g *guard) poll(ctx context.Context, req *http.Request) error {
 	return nil
 }
 
-// fetch sends the SDK's request and reads the reply.
-func (g *guard) fetch(ctx context.Context, req *http.Request) (page, error) {
-	ctx, cancel := context.WithTimeout(ctx, g.timeout)
-	defer cancel()
-	resp, err := g.base.RoundTrip(g.outgoing(ctx, req))
+// fetch sends a poll and reads the reply.
+func fetch(base http.RoundTripper, req *http.Request) (page, error) {
+	resp, err := base.RoundTrip(req)
 	if err != nil {
 		return page{}, networkError(err)
 	}
@@ -225,20 +288,21 @@ func (g *guard) fetch(ctx context.Context, req *http.Request) (page, error) {
 	return p, nil
 }
 
-// outgoing is the request as it goes to PubNub: unmodified, but that a region
-// that does not fit the SDK's int8 is put back. (Nothing is signed here: a
-// bridge has no secret key.)
-func (g *guard) outgoing(ctx context.Context, req *http.Request) *http.Request {
+// outgoing is the request as it goes to PubNub: unmodified but for the cursor,
+// whose region may not fit the SDK's int8. (Nothing is signed here: a bridge has
+// no secret key.)
+func outgoing(ctx context.Context, req *http.Request, at cursor) *http.Request {
 	out := req.Clone(ctx)
-	if g.at.region > maxSDKRegion {
-		parts := strings.Split(out.URL.RawQuery, "&")
-		for i, part := range parts {
-			if strings.HasPrefix(part, "tr=") {
-				parts[i] = "tr=" + strconv.Itoa(g.at.region)
-			}
+	parts := strings.Split(out.URL.RawQuery, "&")
+	for i, part := range parts {
+		switch {
+		case strings.HasPrefix(part, "tt="):
+			parts[i] = "tt=" + at.timetoken
+		case strings.HasPrefix(part, "tr=") && !at.isZero():
+			parts[i] = "tr=" + strconv.Itoa(at.region)
 		}
-		out.URL.RawQuery = strings.Join(parts, "&")
 	}
+	out.URL.RawQuery = strings.Join(parts, "&")
 	return out
 }
 

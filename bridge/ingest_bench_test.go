@@ -119,10 +119,14 @@ func begin(b *testing.B, n int) (end func() lap) {
 	return func() lap { return lap{n, time.Since(began), ran() - ranBefore} }
 }
 
-// benchPubNub starts an emulator with a queue that does not overflow.
+// benchEmulator has a queue that does not overflow.
+func benchEmulator(roundTrip time.Duration) pubnubtest.Config {
+	return pubnubtest.Config{QueueSize: 1 << 20, MaxMessages: 1 << 20, PollTimeout: 2 * time.Second, RoundTrip: roundTrip}
+}
+
 func benchPubNub(b *testing.B, roundTrip time.Duration) *pubnubtest.Server {
 	b.Helper()
-	s, err := pubnubtest.Start(pubnubtest.Config{QueueSize: 1 << 20, MaxMessages: 1 << 20, PollTimeout: 2 * time.Second, RoundTrip: roundTrip})
+	s, err := pubnubtest.Start(benchEmulator(roundTrip))
 	if err != nil {
 		b.Fatal(err)
 	}

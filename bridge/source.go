@@ -119,6 +119,7 @@ func (f *source) session(ctx context.Context) error {
 	g.stop()
 	timer := time.AfterFunc(cfg.StopTimeout, f.giveUp)
 	g.slot <- struct{}{} // the page in hand has been stored, or given up; no other begins
+	g.unask()
 	<-g.slot
 	timer.Stop()
 	return errors.Join(err, sub.stop())
