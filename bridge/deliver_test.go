@@ -168,10 +168,12 @@ func TestRestart(t *testing.T) {
 	r.start()
 	checkNumbered(t, r.events(rounds*each), rounds*each)
 	r.noMore(userN(0))
+	polled := false // a shard that comes late ends the first handshake, and it is made again
 	for _, q := range r.pubnub.Journal() {
-		if q.Endpoint == pubnubtest.Handshake && q.N > 1 {
-			t.Errorf("request %d is a handshake: %s", q.N, q.URI)
+		if q.Endpoint == pubnubtest.Handshake && polled {
+			t.Errorf("request %d is a handshake, and there is a cursor: %s", q.N, q.URI)
 		}
+		polled = polled || q.Endpoint == pubnubtest.Poll
 		switch q.Endpoint {
 		case pubnubtest.Handshake, pubnubtest.Poll, pubnubtest.MessageCounts, pubnubtest.History:
 		default:
