@@ -63,6 +63,10 @@ type Config struct {
 	// TailLinger is how long a tail is kept after its user's last connection
 	// has ended; 0 is 5 minutes, less than 0 is not at all.
 	TailLinger time.Duration
+	// Warm is how far back the log is read when Run begins, once and in order, so
+	// that devices which come back after a restart are served from tails. No
+	// device is let in before, for 10 seconds at most; 0 is not at all.
+	Warm time.Duration
 	// Replays is how many reads from the log run at a time; 0 is 32.
 	Replays int
 
@@ -116,6 +120,7 @@ func (cfg Config) filled() (Config, error) {
 		{"PositionInterval", cfg.PositionInterval < 0},
 		{"TailPerUser", cfg.TailPerUser < 0},
 		{"TailBytes", cfg.TailBytes < 0},
+		{"Warm", cfg.Warm < 0},
 		{"Replays", cfg.Replays < 0},
 	} {
 		if bound.bad {

@@ -6,7 +6,9 @@
 // any. What lies after it is found in two places. The newest events of a user
 // are in a tail, shared by all of the user's connections; the floor of a tail
 // is the position after which it holds everything. What is older than the
-// floor is read from the log, in chunks, until the tail is reached. A device
+// floor is read from the log, in chunks, until the tail is reached. A server that
+// begins fills its tails from the recent log, in order, before it lets anybody
+// in. A device
 // that resumes, one that reads slowly and one that is up to date differ in
 // nothing but their position.
 //

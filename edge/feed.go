@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"time"
+
 	"reprise/stream"
 )
 
@@ -10,7 +12,13 @@ func (sh *shard) handle(r *stream.Record) {
 	switch r.Kind {
 	case stream.KindEvent:
 		sh.event(r)
-	case stream.KindStart, stream.KindMarker:
+	case stream.KindStart:
+		sh.begin(r.Position, r.Warm)
+	case stream.KindCurrent:
+		sh.mu.Lock()
+		sh.warmed()
+		sh.mu.Unlock()
+	case stream.KindMarker:
 		sh.mu.Lock()
 		sh.advance(r.Position)
 		sh.mu.Unlock()
@@ -27,12 +35,46 @@ func (sh *shard) handle(r *stream.Record) {
 	}
 }
 
+// warmMost is how long tails are warmed at most: an edge that takes so long had
+// better serve from the log.
+const warmMost = 10 * time.Second
+
+// begin starts at a position. With warm, what was in the log already comes first.
+func (sh *shard) begin(at stream.Position, warm bool) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.floor = at
+	if warm {
+		sh.warming = sh.elapsed() + warmMost
+	}
+	sh.advance(at)
+}
+
+// warmed ends the warming: whoever is not here by now may leave. The caller
+// holds mu.
+func (sh *shard) warmed() {
+	if sh.warming == 0 {
+		return
+	}
+	sh.warming = 0
+	for _, t := range sh.users {
+		if t.seats == 0 {
+			sh.leave(t)
+		}
+	}
+	sh.advance(sh.dispatched())
+}
+
 // event puts an event into its user's tail, if the user is here, and wakes the
 // user's connections.
 func (sh *shard) event(r *stream.Record) {
 	sh.mu.Lock()
 	t := sh.users[r.User]
+	if t == nil && sh.warming != 0 {
+		t = sh.open(r.User)
+	}
 	if t == nil {
+		sh.floor = r.Position
 		sh.advance(r.Position)
 		sh.mu.Unlock()
 		return
@@ -58,10 +100,7 @@ func (sh *shard) event(r *stream.Record) {
 func (sh *shard) lost(at stream.Position) []*conn {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	for _, t := range sh.users {
-		t.reset(at, sh.budget)
-	}
-	sh.advance(at)
+	sh.restart(at)
 	return sh.collect("", behind(at.Hlc))
 }
 
@@ -71,11 +110,18 @@ func (sh *shard) replace(at stream.Position) []*conn {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	all := sh.collect("", nil)
+	sh.restart(at)
+	return all
+}
+
+// restart has every tail begin at a position. The caller holds mu.
+func (sh *shard) restart(at stream.Position) {
 	for _, t := range sh.users {
 		t.reset(at, sh.budget)
 	}
+	sh.floor = at
 	sh.advance(at)
-	return all
+	sh.warmed()
 }
 
 func closeAll(conns []*conn, code int, reason string) {

@@ -125,7 +125,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g, work := errgroup.WithContext(work)
 	for _, sh := range s.shards {
 		g.Go(func() error {
-			if err := s.cfg.Log.Follow(work, sh.index, stream.FollowOptions{}, sh.handle); err != nil {
+			if err := s.cfg.Log.Follow(work, sh.index, stream.FollowOptions{Warm: s.cfg.Warm}, sh.handle); err != nil {
 				return fmt.Errorf("edge: follow shard %d: %w", sh.index, err)
 			}
 			return nil

@@ -25,11 +25,17 @@ type shard struct {
 	users   map[string]*tail
 	waiting []*conn // cursors ahead of the feed
 	leaving []left  // tails without connections, in the order in which they were left
+	// floor is what the floor of a new tail is: no event after it was of a user
+	// without a tail.
+	floor stream.Position
+	// warming is until when tails are made for whoever has an event, on the
+	// server's clock; 0 is not any more.
+	warming time.Duration
 
 	// guarded by seenMu, written under mu as well
 	seenMu  sync.Mutex
 	seen    stream.Position
-	started bool
+	started bool // nothing is warmed any more
 }
 
 // left notes when the last connection of a tail went.
@@ -55,7 +61,7 @@ func (sh *shard) following() bool {
 // advance moves the feed's position. The caller holds mu.
 func (sh *shard) advance(to stream.Position) {
 	sh.seenMu.Lock()
-	sh.seen, sh.started = to, true
+	sh.seen, sh.started = to, sh.warming == 0
 	sh.seenMu.Unlock()
 	if len(sh.waiting) == 0 {
 		return
@@ -91,8 +97,7 @@ func (sh *shard) reserve(user, device string, most int) (*tail, uint64) {
 	defer sh.mu.Unlock()
 	t := sh.users[user]
 	if t == nil {
-		t = &tail{user: user, window: window{floor: sh.dispatched()}}
-		sh.users[user] = t
+		t = sh.open(user)
 	}
 	if t.full(device, most) {
 		return nil, 0
@@ -100,6 +105,13 @@ func (sh *shard) reserve(user, device string, most int) (*tail, uint64) {
 	t.seats++
 	t.arrivals++
 	return t, t.arrivals
+}
+
+// open makes a tail for user, who has none. The caller holds mu.
+func (sh *shard) open(user string) *tail {
+	t := &tail{user: user, window: window{floor: sh.floor}}
+	sh.users[user] = t
+	return t
 }
 
 // full reports whether another device of user would find no seat.
@@ -168,9 +180,13 @@ func (sh *shard) release(t *tail) {
 
 func (sh *shard) vacate(t *tail) {
 	t.seats--
-	if t.seats > 0 {
-		return
+	if t.seats == 0 {
+		sh.leave(t)
 	}
+}
+
+// leave notes that nobody is left in t. The caller holds mu.
+func (sh *shard) leave(t *tail) {
 	t.empty = sh.elapsed()
 	sh.leaving = append(sh.leaving, left{t, t.empty})
 }
@@ -180,6 +196,9 @@ func (sh *shard) sweep() {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	now := sh.elapsed()
+	if sh.warming != 0 && now > sh.warming {
+		sh.warmed()
+	}
 	n := 0
 	for ; n < len(sh.leaving) && now-sh.leaving[n].at >= sh.linger; n++ {
 		l := sh.leaving[n]
@@ -187,7 +206,9 @@ func (sh *shard) sweep() {
 			continue // somebody came back
 		}
 		delete(sh.users, l.t.user)
-		l.t.reset(stream.Position{}, sh.budget)
+		if newest := l.t.reset(stream.Position{}, sh.budget); newest.Hlc > sh.floor.Hlc {
+			sh.floor = newest
+		}
 	}
 	sh.leaving = slices.Delete(sh.leaving, 0, n)
 }

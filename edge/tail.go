@@ -10,8 +10,8 @@ import (
 )
 
 // tail is what this edge knows of a user: the newest events and who wants them.
-// It exists from the first connection of the user until TailLinger after the
-// last one.
+// It exists from the first connection of the user, or the first event while the
+// server is warming up, until TailLinger after the last connection.
 type tail struct {
 	// static after construction
 	user string
@@ -64,11 +64,15 @@ func (t *tail) drop(n int, b *budget) {
 	}
 }
 
-func (t *tail) reset(floor stream.Position, b *budget) {
+// It returns the newest position of what was forgotten.
+func (t *tail) reset(floor stream.Position, b *budget) (newest stream.Position) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	b.used.Add(-t.window.reset(floor))
+	freed := t.window.drop(t.window.n)
+	newest = t.window.floor
+	b.used.Add(-freed - t.window.reset(floor))
 	b.forget(t)
+	return newest
 }
 
 // intern returns device as a string that may be kept: the one of a connection,

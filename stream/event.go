@@ -46,7 +46,8 @@ type Kind uint8
 
 const (
 	// KindStart is the first record of every Follow: Position is where the
-	// following starts. What lies after it will be handed out.
+	// following starts. What lies after it will be handed out. With Warm set that
+	// begins with what is in the log already, which a KindCurrent ends.
 	KindStart Kind = iota
 	// KindEvent is an event of a user.
 	KindEvent
@@ -63,6 +64,9 @@ const (
 	// backup was restored). Nothing seen before counts; following continues
 	// after Position.
 	KindReset
+	// KindCurrent says that everything has been handed out that was in the log
+	// when following began. It comes only after a KindStart with Warm set.
+	KindCurrent
 )
 
 // Record is one step of a shard's log as Follow and Read hand it out. Only
@@ -90,6 +94,8 @@ type Record struct {
 	Frame []byte
 	// GapUser is whose gap it is; "" is everyone's (KindGap).
 	GapUser string
+	// Warm says that a KindCurrent will follow (KindStart).
+	Warm bool
 }
 
 // Gap is a stretch of one or all users' events that PubNub could not supply.

@@ -28,7 +28,7 @@ const (
 
 // FollowOptions says where to start. The zero value starts at the end.
 type FollowOptions struct {
-	// Warm is how far back to start, by the time of storing.
+	// Warm is how far back to start, by the time of storing; 0 is not at all.
 	Warm time.Duration
 }
 
@@ -100,6 +100,7 @@ type follower struct {
 	fn    func(*Record)
 	warm  time.Duration
 	at    Position // handed out and everything before it
+	end   uint64   // sequence that a KindCurrent follows; 0 is none
 
 	mu     sync.Mutex
 	newest string // reply subject that acknowledges the newest record, "" when it is acknowledged
@@ -116,14 +117,19 @@ func (f *follower) hand(r *Record, previous hlc.Timestamp, hasPrevious bool) {
 	s.mu.Unlock()
 	f.at = r.Position
 	f.fn(r)
+	if f.end != 0 && f.at.Seq >= f.end {
+		f.end = 0
+		f.fn(&Record{Kind: KindCurrent, Position: f.at})
+	}
 }
 
 // start finds the first position and loads the markers up to it.
 func (f *follower) start(ctx context.Context) error {
-	at, err := f.log.End(ctx, f.shard.n)
+	end, err := f.log.End(ctx, f.shard.n)
 	if err != nil {
 		return err
 	}
+	at := end
 	if f.warm > 0 && at.Seq > 0 {
 		if at, err = f.log.before(ctx, f.shard, time.Now().Add(-f.warm), at); err != nil {
 			return err
@@ -132,7 +138,11 @@ func (f *follower) start(ctx context.Context) error {
 	if err := f.log.loadMarks(ctx, f.shard, at); err != nil {
 		return err
 	}
-	f.hand(&Record{Kind: KindStart, Position: at}, 0, false)
+	warm := at.Seq < end.Seq
+	f.hand(&Record{Kind: KindStart, Position: at, Warm: warm}, 0, false)
+	if warm {
+		f.end = end.Seq
+	}
 	return nil
 }
 
@@ -145,6 +155,7 @@ func (f *follower) reset(ctx context.Context) error {
 	if err := f.log.loadMarks(ctx, f.shard, at); err != nil {
 		return err
 	}
+	f.end = 0
 	f.log.logger.Warn("the log was replaced by an older one", "shard", f.shard.n, "seq", f.at.Seq, "now", at.Seq)
 	f.hand(&Record{Kind: KindReset, Position: at}, 0, false)
 	return nil

@@ -14,13 +14,20 @@ func TestFollowWarmStartsBack(t *testing.T) {
 	w := acquire(t, l, 0)
 	appendAll(t, w, alice, 0, 50)
 	f := follow(t, l, 0, FollowOptions{Warm: time.Hour})
-	if start := f.next(t, KindStart); start.Seq != 0 {
-		t.Errorf("start = %v, want the beginning", start.Position)
+	if start := f.next(t, KindStart); start.Seq != 0 || !start.Warm {
+		t.Errorf("start = %+v, want the beginning, and warm", start)
 	}
 	for i, got := range f.events(t, 50) {
 		if got != i {
 			t.Fatalf("event %d handed out as %d", i, got)
 		}
+	}
+	if current := f.next(t, KindCurrent); current.Seq != w.Stats().Last.Seq {
+		t.Errorf("current = %v, want %v", current.Position, w.Stats().Last)
+	}
+	appendAll(t, w, alice, 50, 51)
+	if got := f.events(t, 1); got[0] != 50 {
+		t.Errorf("the event after it is %d, want 50", got[0])
 	}
 }
 

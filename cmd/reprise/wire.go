@@ -100,6 +100,7 @@ func (n *node) edgeConfig(telemetry *otel.Telemetry, address func(*http.Request)
 		TailPerUser:           cfg.tailPerUser,
 		TailBytes:             cfg.tailBytes,
 		TailLinger:            cfg.tailLinger,
+		Warm:                  max(0, cfg.tailLinger),
 		OpaqueIDs:             cfg.idFormat == "opaque",
 		ReadOnly:              !cfg.pubnubPublishKey.isSet() && !n.roles.emulator,
 		Logger:                n.call.log,
