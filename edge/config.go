@@ -67,7 +67,8 @@ type Config struct {
 	// that devices which come back after a restart are served from tails. No
 	// device is let in before, for 10 seconds at most; 0 is not at all.
 	Warm time.Duration
-	// Replays is how many reads from the log run at a time; 0 is 32.
+	// Replays is how many reads from the log run at a time, half of them of what
+	// is older than a quarter of an hour; 0 is 32.
 	Replays int
 
 	// OpaqueIDs lets content and target device ids be any 1 to 128 printable

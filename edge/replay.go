@@ -91,15 +91,16 @@ func (c *conn) replay(b *outbox) bool {
 	if !c.flush(b) {
 		return false
 	}
-	// A chunk lives until the device has taken it: the number of chunks is what
-	// bounds the memory of replays. A device that takes none holds its chunk for
-	// SlowTimeout at most; the others wait for one.
-	if !acquire(c.server.chunks, c) {
+	in := &c.server.recent
+	if time.Since(c.pos.Hlc.Time()) > deepAge {
+		in = &c.server.deep
+	}
+	if !acquire(in.chunks, c) {
 		return false
 	}
-	defer release(c.server.chunks)
+	defer release(in.chunks)
 	var chunk stream.Chunk
-	if !c.withLog(c.server.reads, func(ctx context.Context) (err error) {
+	if !c.withLog(in.reads, func(ctx context.Context) (err error) {
 		chunk, err = c.server.cfg.Log.Read(ctx, c.user, c.pos, c.tail.floor())
 		if c.incomplete && errors.Is(err, stream.ErrTrimmed) {
 			return nil // the device knows already that something is missing
@@ -123,11 +124,11 @@ func (c *conn) replay(b *outbox) bool {
 
 // withLog asks the log, again and again while it is out of reach. It reports
 // false when the connection is ending.
-func (c *conn) withLog(slots chan struct{}, ask func(context.Context) error) bool {
+func (c *conn) withLog(s slots, ask func(context.Context) error) bool {
 	c.inLog.Store(true)
 	defer c.inLog.Store(false)
 	for wait := backoffMin; ; wait = min(2*wait, backoffMax) {
-		if !acquire(slots, c) {
+		if !acquire(s, c) {
 			return false
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), logTimeout)
@@ -142,7 +143,7 @@ func (c *conn) withLog(slots chan struct{}, ask func(context.Context) error) boo
 		c.cancel = nil
 		c.mu.Unlock()
 		cancel()
-		release(slots)
+		release(s)
 		switch {
 		case c.ending.Load() != 0:
 			return false
@@ -160,23 +161,3 @@ func (c *conn) withLog(slots chan struct{}, ask func(context.Context) error) boo
 		}
 	}
 }
-
-// acquire takes a slot, waiting if it must. It reports false when the
-// connection is ending.
-func acquire(slots chan struct{}, c *conn) bool {
-	select {
-	case slots <- struct{}{}:
-		return true
-	default:
-	}
-	waits := c.inLog.Swap(true)
-	defer c.inLog.Store(waits)
-	select {
-	case slots <- struct{}{}:
-		return true
-	case <-c.gone:
-		return false
-	}
-}
-
-func release(slots chan struct{}) { <-slots }

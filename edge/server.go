@@ -17,10 +17,6 @@ import (
 // openingsAtOnce bounds the questions about cursors that are asked at a time.
 const openingsAtOnce = 64
 
-// chunksPerRead is how many chunks may wait for their devices to take them, for
-// each read from the log that may run.
-const chunksPerRead = 8
-
 // Server serves the devices of one edge. Its methods may be called by any
 // number of goroutines.
 type Server struct {
@@ -38,8 +34,8 @@ type Server struct {
 	latencies     latencies
 	clock         hlc.Clock // for updates without a timestamp
 
-	// Slots are taken by sending and given back by receiving.
-	openings, reads, chunks chan struct{}
+	openings     slots
+	recent, deep lane // of reads from the log
 
 	users   atomic.Int64   // with a connection
 	warned  atomic.Int64   // when complain last did, on the server's clock
@@ -76,9 +72,9 @@ func newServer(cfg Config, shards int) (*Server, error) {
 		cursors:       &cursors{log: cfg.Log, logger: cfg.Logger, unsent: map[deviceKey]hlc.Timestamp{}},
 		registrations: &registrations{log: cfg.Log, logger: cfg.Logger, dropped: m.dropped, more: make(chan struct{}, 1)},
 		metrics:       m,
-		openings:      make(chan struct{}, openingsAtOnce),
-		reads:         make(chan struct{}, cfg.Replays),
-		chunks:        make(chan struct{}, cfg.Replays*chunksPerRead),
+		openings:      make(slots, openingsAtOnce),
+		recent:        newLane((cfg.Replays + 1) / 2),
+		deep:          newLane((cfg.Replays + 1) / 2),
 		drained:       make(chan struct{}),
 	}
 	s.wheel = &wheel{elapsed: s.elapsed}

@@ -33,8 +33,8 @@ func TestWarm(t *testing.T) {
 	writer := r.writer
 	r = serve(t, Config{Warm: time.Hour}, l)
 	r.writer = writer
-	for range cap(r.reads) {
-		r.reads <- struct{}{} // whoever reads from the log waits for ever
+	for range cap(r.recent.reads) {
+		r.recent.reads <- struct{}{} // whoever reads from the log waits for ever
 	}
 	d := r.connect(uuidA, uuidOf('a', 1), "&since="+since)
 	if w := d.want("welcome"); !w.Resume.Complete {
@@ -115,4 +115,39 @@ func TestFloorOfNewTails(t *testing.T) {
 			},
 		})
 	})
+}
+
+// Devices that read far back, as many as may read at a time, do not keep one
+// waiting that was away for a moment.
+func TestDeepReadsHaveALane(t *testing.T) {
+	t.Parallel()
+	r := newRelay(t, Config{TailPerUser: 1})
+	for n := range 10 {
+		r.publish(uuidA, "", n)
+	}
+	all := r.replayed(uuidA)
+	for range cap(r.deep.reads) {
+		r.deep.reads <- struct{}{}
+	}
+	deep := r.connect(uuidA, uuidOf('a', 1), "&since=earliest")
+	deep.want("welcome")
+	d := r.connect(uuidA, uuidOf('a', 2), "&since="+all[4].Hlc)
+	d.want("welcome")
+	got, _ := d.until("caught_up")
+	wantRun(t, got, 5, 10, all[4].Hlc)
+	for range cap(r.deep.reads) {
+		<-r.deep.reads
+	}
+	got, _ = deep.until("caught_up")
+	wantRun(t, got, 0, 10, "")
+}
+
+// replayed is what a device of user gets that has nothing yet.
+func (r *relay) replayed(user string) []heard {
+	r.t.Helper()
+	r.flush()
+	d := r.connect(user, uuidOf('f', 1), "&since=earliest")
+	d.want("welcome")
+	all, _ := d.until("caught_up")
+	return all
 }

@@ -38,7 +38,8 @@ type head struct {
 // be a position that Follow handed out or that a Writer has reached.
 //
 // An answer is taken only from a replica that has everything up to upTo, and
-// only if it holds the newest event that this replica knows of.
+// only if it holds the newest event that this replica knows of. Equal reads at the
+// same time are one: the records are shared.
 //
 // With ErrTrimmed the Chunk is valid, but retention may have removed events
 // after `after` that are not in it.
@@ -50,6 +51,12 @@ func (l *Log) Read(ctx context.Context, user string, after, upTo Position) (Chun
 		}
 		return Chunk{Next: upTo}, nil
 	}
+	return s.readings.do(ctx, span{user, after, upTo}, func(ctx context.Context) (Chunk, error) {
+		return l.read(ctx, s, user, after, upTo)
+	})
+}
+
+func (l *Log) read(ctx context.Context, s *shard, user string, after, upTo Position) (Chunk, error) {
 	for n, at := 0, after; ; n++ {
 		chunk, from, err := l.tryRead(ctx, s, user, at, upTo)
 		if err == nil && len(chunk.Records) == 0 && chunk.Next != upTo {

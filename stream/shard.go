@@ -15,6 +15,8 @@ type shard struct {
 	probes *gather[string, head]          // newest event of users
 	firsts *gather[struct{}, horizonPart] // what the leader still has
 
+	readings readings // under way
+
 	// guarded by mu
 	mu       sync.RWMutex
 	followed bool
