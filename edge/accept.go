@@ -17,8 +17,8 @@ import (
 const subprotocol = "reprise.v1"
 
 // ServeHTTP answers a handshake at /ws. It returns when the handshake is over:
-// the connection lives on with one goroutine of its own, and nothing of the
-// request is kept.
+// the connection lives on with goroutines of its own, and nothing of the request
+// is kept.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	req, refused := s.check(r)
 	if refused == nil {
@@ -52,7 +52,7 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, req request) *re
 		welcomed:  make(chan struct{}),
 		gone:      make(chan struct{}),
 	}
-	c.runs = c.run
+	c.runs, c.reads = c.run, c.read
 	c.expires.Store(unixMilli(req.expires))
 	hijack := &hijacker{ResponseWriter: w, server: s}
 	ws, err := websocket.Accept(hijack, r, &websocket.AcceptOptions{
@@ -99,6 +99,9 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	limitSendBuffer(nc)
 	h.wire = &wire{Conn: nc, elapsed: h.server.elapsed, slow: h.server.cfg.SlowTimeout}
 	h.wire.lastRead.Store(int64(h.server.elapsed()))
+	if tcp, ok := nc.(*net.TCPConn); ok && h.server.poller != nil {
+		h.wire.raw, _ = tcp.SyscallConn() // it fails for none that is open
+	}
 	if n := rw.Reader.Buffered(); n > 0 {
 		early, _ := rw.Reader.Peek(n)
 		h.wire.early = bytes.Clone(early)
@@ -144,5 +147,5 @@ func (s *Server) register(c *conn) {
 	s.cfg.Logger.Debug("connected", "user", c.user, "device", c.device, "conn", c.id, "remote", c.remote)
 	s.wheel.schedule(c, s.elapsed())
 	c.wake()
-	go c.read()
+	go c.reads()
 }

@@ -47,8 +47,12 @@ func (c *conn) close(code int, reason string) {
 		cancel()
 	}
 	close(c.gone)
+	c.wire.waits.Store(true)
 	c.wire.hurry()
 	c.wake()
+	if c.unpark() {
+		go c.reads() // waits for the device's leave
+	}
 }
 
 // farewell sends what is left to say and leaves the rest to the reader, which

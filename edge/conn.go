@@ -29,6 +29,7 @@ type conn struct {
 	arrival   uint64 // of its handshake among its user's
 	connected time.Time
 	runs      func()        // run, as a value: starting a goroutine with it costs nothing
+	reads     func()        // read, likewise
 	welcomed  chan struct{} // closed by the writer when the welcome is on its way
 	gone      chan struct{} // closed by close
 
@@ -47,11 +48,15 @@ type conn struct {
 	nextPing time.Duration
 	warned   int64 // the expiry of which token_expiring has been said, Unix ms
 
+	// guarded by poller.mu
+	fd int32 // that the poller knows it by; 0 is not yet, -1 is not any more
+
 	// guarded by wheel.mu
 	slot       int
 	prev, next *conn
 
 	state    atomic.Int32  // of the writer: idle, running, woken, dead
+	reading  atomic.Int32  // of the reader: runs, parked
 	signals  atomic.Uint32 // what the writer is asked to say
 	phase    atomic.Int32
 	at       atomic.Uint64 // pos.Hlc, for others to read

@@ -70,7 +70,8 @@
 //
 // A Server is safe for concurrent use. One goroutine follows each shard, one
 // turns the wheel of heartbeats, one saves acknowledged cursors, one registers
-// users. Each connection has one goroutine that reads, and waits while the log
-// stores an update; one that writes exists only while there is something to
-// write.
+// users, one tells which sockets have something to read. A connection has a
+// goroutine that reads only while there is something to read, or the log stores
+// an update, and one that writes only while there is something to write: a quiet
+// one has none. Under TLS, and where there is no epoll, the one that reads stays.
 package edge

@@ -23,22 +23,36 @@ const (
 	excessTime   = 10 * time.Second
 )
 
-// read is the connection's reader, its only goroutine while it is quiet. The
-// connection ends when it does.
+// read is the connection's reader. It is the only goroutine of one that is quiet,
+// or there is none and the poller starts the reader again. The connection ends
+// when it does.
 func (c *conn) read() {
-	defer c.server.finished(c)
+	if c.readOn() {
+		c.server.finished(c)
+	}
+}
+
+// readOn reads until the connection ends, or reports false when the poller is to
+// say when there is more.
+func (c *conn) readOn() (ended bool) {
 	for {
 		// No context: a cancelled one would cut the connection before its close
 		// frame is sent. What ends a read is the socket.
 		typ, r, err := c.ws.Reader(context.Background())
-		if err != nil {
+		switch {
+		case err == nil:
+		case errors.Is(err, errParked) && c.park():
+			return false
+		case errors.Is(err, errParked):
+			continue
+		default:
 			c.readFailed(err)
-			return
+			return true
 		}
 		if typ == websocket.MessageBinary {
 			c.refuse(codeUnsupported, "binary")
 			c.discard(r)
-			return
+			return true
 		}
 		m := messages.Get().(*message)
 		err = m.read(r, c.server.cfg.MaxMessageBytes)
@@ -61,7 +75,7 @@ func (c *conn) read() {
 			if r != nil {
 				c.discard(r)
 			}
-			return
+			return true
 		}
 	}
 }

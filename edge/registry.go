@@ -142,6 +142,9 @@ func (s *Server) unregister(c *conn, code int, reason string) {
 // finished is the last thing that happens: the reader has ended.
 func (s *Server) finished(c *conn) {
 	c.close(codeCut, "")
+	if s.poller != nil {
+		s.poller.forget(c)
+	}
 	c.ws.CloseNow()
 	s.registry.release()
 }

@@ -27,6 +27,7 @@ type Server struct {
 	budget        *budget
 	registry      *registry
 	wheel         *wheel
+	poller        *poller // of parked readers; nil where there is none. Set by Run before anybody is let in
 	cursors       *cursors
 	registrations *registrations
 	metrics       *metrics
@@ -114,6 +115,14 @@ func (s *Server) following() bool {
 func (s *Server) Run(ctx context.Context) error {
 	if s.running.Swap(true) {
 		return errors.New("edge: Run was called before")
+	}
+	if p, err := newPoller(); err == nil {
+		s.poller = p
+		polling := make(chan struct{})
+		go func() { defer close(polling); p.run() }()
+		defer func() { p.close(); <-polling }()
+	} else if !errors.Is(err, errors.ErrUnsupported) {
+		s.cfg.Logger.Warn("no poller: each connection costs a goroutine", "err", err)
 	}
 	// The feeds outlive ctx by as long as it takes to close the connections.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -30,9 +31,12 @@ type wire struct {
 	elapsed func() time.Duration
 	slow    time.Duration
 
-	early    []byte       // read by net/http before the upgrade; owned by the reader
-	lastRead atomic.Int64 // when a byte last came, on the server's clock; set by the reader
-	parting  atomic.Int64 // Unix ns after which nothing is written; 0 is not yet
+	raw      syscall.RawConn // of a socket from which a poller tells; nil is none
+	early    []byte          // read by net/http before the upgrade; owned by the reader
+	inbound  inbound         // what has been read; owned by the reader
+	waits    atomic.Bool     // the reader is to wait in its read, though there is a poller
+	lastRead atomic.Int64    // when a byte last came, on the server's clock; set by the reader
+	parting  atomic.Int64    // Unix ns after which nothing is written; 0 is not yet
 
 	unfinished []byte // a frame of the library's in the making; owned by its writer
 
@@ -45,15 +49,25 @@ type wire struct {
 }
 
 // Read implements net.Conn for the library. Any byte counts as a sign of life.
-func (w *wire) Read(p []byte) (int, error) {
-	if len(w.early) > 0 {
-		n := copy(p, w.early)
-		w.early = w.early[n:]
+// Where there is a poller it returns errParked between two messages when there is
+// nothing to read.
+func (w *wire) Read(p []byte) (n int, err error) {
+	switch {
+	case len(w.early) > 0:
+		n = copy(p, w.early)
+		if w.early = w.early[n:]; len(w.early) == 0 {
+			w.early = nil
+		}
+		w.inbound.track(p[:n])
 		return n, nil
+	case w.raw != nil && w.inbound.between() && !w.waits.Load():
+		n, err = w.tryRead(p)
+	default:
+		n, err = w.Conn.Read(p)
 	}
-	n, err := w.Conn.Read(p)
 	if n > 0 {
 		w.lastRead.Store(int64(w.elapsed()))
+		w.inbound.track(p[:n])
 	}
 	return n, err
 }
