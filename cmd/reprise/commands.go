@@ -140,6 +140,45 @@ Prints a JWT for the user, signed with auth-hmac-secret.`,
 			run:      runToken,
 		},
 		{
+			name:    "bench idle",
+			summary: "what connections cost of which nothing comes",
+			about: benchAbout + `
+
+Connects devices, each of another user, has a little happen on each, waits until
+memory has settled, and prints resident memory and CPU time for each connection.
+The kernel's share is printed apart: it is in no process's resident memory.`,
+			examples: []string{"reprise bench idle --connections 19000 --pid $(pidof reprise)"},
+			run:      func(ctx context.Context, c *call) error { return runBench(ctx, c, benchIdle) },
+		},
+		{
+			name:    "bench relay",
+			summary: "the way of events through PubNub to connected devices",
+			about: benchAbout + `
+
+Publishes at a pace, to one user after the other, and prints how long events took
+from before they were published until a device had them, and CPU time for each
+delivery.`,
+			examples: []string{
+				"reprise bench relay --connections 2000 --devices-per-user 2 --rate 2000/s --duration 30s --pid $(pidof reprise)",
+				"reprise bench relay --url wss://relay.example/ws --pubnub-subscribe-key sub-c-… --pubnub-publish-key pub-c-… --auth-hmac-secret-file jwt.key",
+			},
+			run: func(ctx context.Context, c *call) error { return runBench(ctx, c, benchRelay) },
+		},
+		{
+			name:    "bench storm",
+			summary: "all devices come back at once, and have missed something",
+			about: benchAbout + `
+
+Connects devices, cuts them, publishes what they miss, and has all come back with
+their cursors, as fast as dialing lets them. Meanwhile others, who stay connected,
+are sent events; how late those come is printed for before and during the storm.`,
+			examples: []string{
+				"reprise bench storm --connections 10000 --missed 20 --pid $(pidof reprise)",
+				"reprise bench storm --connections 10000 --pause 10s",
+			},
+			run: func(ctx context.Context, c *call) error { return runBench(ctx, c, benchStorm) },
+		},
+		{
 			name:    "version",
 			summary: "version, commit and Go",
 			run:     runVersion,

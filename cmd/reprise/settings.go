@@ -60,6 +60,10 @@ type config struct {
 	json, echo, print                  bool
 	expiresIn                          time.Duration
 
+	connections, devicesPerUser, missed, live, pid, dialing int
+	rate, publishRate                                       rate.Limit
+	length, settle, pause                                   time.Duration // length is called duration
+
 	// origins says where each setting came from, and shown what it may be
 	// printed as, by its name. What could not be read is in neither.
 	origins map[string]source
@@ -96,7 +100,8 @@ var (
 	forEdges   = []string{"dev", "serve", "edge"}
 	forBridges = []string{"dev", "serve", "bridge"}
 	forAdmins  = []string{"log", "dead list", "dead show", "dead retry"}
-	forPubNub  = []string{"serve", "bridge", "publish"}
+	forPubNub  = []string{"serve", "bridge", "publish", "bench idle", "bench relay", "bench storm"}
+	forBenches = []string{"bench idle", "bench relay", "bench storm"}
 )
 
 // checked adds check, which reads what a node reads.
@@ -116,7 +121,7 @@ var table = []setting{
 	{name: "admin-listen", value: "ADDRESS", def: "127.0.0.1:9090", used: checked(forNodes),
 		help:  "/healthz /readyz /metrics /v1/… /debug/pprof",
 		parse: func(c *config) parser { return address(&c.adminListen) }},
-	{name: "admin-token", value: "SECRET", hidden: true, used: append(checked(forNodes), forAdmins...),
+	{name: "admin-token", value: "SECRET", hidden: true, used: append(append(checked(forNodes), forAdmins...), forBenches...),
 		help:  "bearer token of the admin listener; a must off loopback",
 		parse: func(c *config) parser { return secretText(&c.adminToken) }},
 	{name: "emulator-listen", value: "ADDRESS", def: "127.0.0.1:8090", used: []string{"dev", "emulator"},
@@ -182,7 +187,7 @@ var table = []setting{
 	{name: "auth", value: "jwt|none", def: "jwt", used: checked(forEdges),
 		help:  "how devices say who they are; none only on loopback",
 		parse: func(c *config) parser { return oneOf(&c.auth, "jwt", "none") }},
-	{name: "auth-hmac-secret", value: "SECRET", hidden: true, used: append(checked(forEdges), "token"),
+	{name: "auth-hmac-secret", value: "SECRET", hidden: true, used: append(append(checked(forEdges), "token"), forBenches...),
 		help:  "shared secret of the tokens: HS256, HS384, HS512",
 		parse: func(c *config) parser { return secretText(&c.authHMACSecret) }},
 	{name: "auth-public-key-file", value: "FILE", used: checked(forEdges),
@@ -191,10 +196,10 @@ var table = []setting{
 	{name: "auth-jwks-url", value: "URL", used: checked(forEdges),
 		help:  "public keys of the tokens, as a JSON Web Key Set",
 		parse: func(c *config) parser { return webURL(&c.authJWKSURL, "http", "https") }},
-	{name: "auth-issuer", value: "TEXT", used: append(checked(forEdges), "token"),
+	{name: "auth-issuer", value: "TEXT", used: append(append(checked(forEdges), "token"), forBenches...),
 		help:  "the iss that a token must have",
 		parse: func(c *config) parser { return anyText(&c.authIssuer) }},
-	{name: "auth-audience", value: "TEXT", used: append(checked(forEdges), "token"),
+	{name: "auth-audience", value: "TEXT", used: append(append(checked(forEdges), "token"), forBenches...),
 		help:  "an aud that a token must have",
 		parse: func(c *config) parser { return anyText(&c.authAudience) }},
 	{name: "allowed-origins", value: "LIST", shown: "same origin", used: checked(forEdges),
@@ -274,21 +279,54 @@ var table = []setting{
 	{name: "echo", def: "false", used: []string{"tail"},
 		help:  "show also what comes from this device itself",
 		parse: func(c *config) parser { return boolean(&c.echo) }},
-	{name: "url", value: "URL", def: "ws://127.0.0.1:8080/ws", used: []string{"tail"},
+	{name: "url", value: "URL", def: "ws://127.0.0.1:8080/ws", used: append([]string{"tail"}, forBenches...),
 		help:  "the edge",
 		parse: func(c *config) parser { return webURL(&c.url, "ws", "wss", "http", "https") }},
 	{name: "token", value: "SECRET", hidden: true, used: []string{"tail"},
 		help:  "the device's JWT",
 		parse: func(c *config) parser { return secretText(&c.token) }},
-	{name: "admin-url", value: "URL", def: "http://127.0.0.1:9090", used: forAdmins,
+	{name: "admin-url", value: "URL", def: "http://127.0.0.1:9090", used: append(forAdmins, forBenches...),
 		help:  "the admin listener",
 		parse: func(c *config) parser { return webURL(&c.adminURL, "http", "https") }},
-	{name: "json", def: "false", used: []string{"tail", "log", "dead list", "dead show"},
-		help:  "print frames, or dead letters, as JSON, one a line",
+	{name: "json", def: "false", used: append([]string{"tail", "log", "dead list", "dead show"}, forBenches...),
+		help:  "print frames, dead letters or figures as JSON, one a line",
 		parse: func(c *config) parser { return boolean(&c.json) }},
 	{name: "expires-in", value: "DURATION", def: "1h", used: []string{"token"},
 		help:  "how long the token is good",
 		parse: func(c *config) parser { return duration(&c.expiresIn, time.Second) }},
+	{name: "connections", value: "N", def: "1000", used: forBenches,
+		help:  "how many devices are connected, or come back",
+		parse: func(c *config) parser { return integer(&c.connections, 1, 1_000_000) }},
+	{name: "devices-per-user", value: "N", def: "2", used: []string{"bench relay"},
+		help:  "how many of them each user has",
+		parse: func(c *config) parser { return integer(&c.devicesPerUser, 1, 1000) }},
+	{name: "missed", value: "N", def: "20", used: []string{"bench storm"},
+		help:  "how many events each device missed",
+		parse: func(c *config) parser { return integer(&c.missed, 0, 100_000) }},
+	{name: "live", value: "N", def: "100", used: []string{"bench storm"},
+		help:  "how many devices of other users stay connected meanwhile",
+		parse: func(c *config) parser { return integer(&c.live, 1, 100_000) }},
+	{name: "rate", value: "RATE", def: "500/s", used: []string{"bench relay", "bench storm"},
+		help:  "how many events are published; in a storm, to those who stay",
+		parse: func(c *config) parser { return frequency(&c.rate, false) }},
+	{name: "publish-rate", value: "RATE", def: "2000/s", used: []string{"bench idle", "bench storm"},
+		help:  "how fast everything else is published; a wildcard over a distant PubNub carries some 1000/s",
+		parse: func(c *config) parser { return frequency(&c.publishRate, false) }},
+	{name: "duration", value: "DURATION", def: "10s", used: []string{"bench relay"},
+		help:  "for how long events are published",
+		parse: func(c *config) parser { return duration(&c.length, time.Millisecond) }},
+	{name: "settle", value: "DURATION", def: "20s", used: []string{"bench idle"},
+		help:  "how long memory may settle, and then as long again for measuring the CPU",
+		parse: func(c *config) parser { return duration(&c.settle, time.Millisecond) }},
+	{name: "pause", value: "DURATION", def: "0s", used: []string{"bench storm"},
+		help:  "how long to wait before all come back, say for the edge to be restarted",
+		parse: func(c *config) parser { return duration(&c.pause, 0) }},
+	{name: "pid", value: "N", def: "0", shown: "none", used: forBenches,
+		help:  "the process whose CPU time and memory are measured (Linux)",
+		parse: func(c *config) parser { return integer(&c.pid, 0, 1<<22) }},
+	{name: "dialing", value: "N", def: "256", used: forBenches,
+		help:  "how many handshakes are under way at a time",
+		parse: func(c *config) parser { return integer(&c.dialing, 1, 10_000) }},
 	{name: "print", def: "false", used: []string{"check"},
 		help:  "show the effective settings and where each came from",
 		parse: func(c *config) parser { return boolean(&c.print) }},
