@@ -49,6 +49,7 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, req request) *re
 		id: uuid.NewString(), user: req.user, device: req.device, remote: req.remote,
 		asked: req.since, echo: req.echo, arrival: arrival,
 		connected: time.Now(),
+		came:      s.stamp(sh),
 		welcomed:  make(chan struct{}),
 		gone:      make(chan struct{}),
 	}
@@ -137,6 +138,7 @@ func (s *Server) register(c *conn) {
 	replaced, first := c.shard.attach(c)
 	s.metrics.opened()
 	s.registrations.add(c.user)
+	s.arrivals.add(c.arrivalOf())
 	c.present()
 	if first {
 		s.users.Add(1)

@@ -28,6 +28,7 @@ type conn struct {
 	echo      bool
 	arrival   uint64 // of its handshake among its user's
 	connected time.Time
+	came      hlc.Timestamp // orders the connections of its device at all edges
 	runs      func()        // run, as a value: starting a goroutine with it costs nothing
 	reads     func()        // read, likewise
 	welcomed  chan struct{} // closed by the writer when the welcome is on its way

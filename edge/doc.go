@@ -41,6 +41,8 @@
 //     device sent them, one after the other; the strings and numbers in them are
 //     the device's own, byte for byte. What the bridge would refuse when it comes
 //     back is refused here.
+//   - Of two connections of a device, at whatever edges, the newer stays: the other
+//     is closed with 4509, as a rule within a tenth of a second.
 //   - Whatever ends a connection, it leaves the registry, and its goroutines end
 //     within two seconds.
 //
@@ -60,6 +62,10 @@
 //     full. The device is told outbox_full, which is temporary; it may have been
 //     stored all the same, and the id makes sending it again harmless. The reader
 //     hears nothing meanwhile, so the device does not count as silent then.
+//   - HAZARD: which of two connections is the newer is told by the edges' hybrid
+//     clocks, which hear of each other with every event and arrival. Where two edges
+//     hear nothing of each other, arrivals are told twice, two seconds apart, and
+//     both connections of a device stay if neither is heard.
 //   - HAZARD: the log cannot be told of a user who connects. It is told later;
 //     when too many users wait for that, further ones are dropped and counted,
 //     and registered when they connect the next time.
@@ -69,9 +75,10 @@
 // # Concurrency
 //
 // A Server is safe for concurrent use. One goroutine follows each shard, one
-// turns the wheel of heartbeats, one saves acknowledged cursors, one registers
-// users, one tells which sockets have something to read. A connection has a
-// goroutine that reads only while there is something to read, or the log stores
-// an update, and one that writes only while there is something to write: a quiet
-// one has none. Under TLS, and where there is no epoll, the one that reads stays.
+// turns the wheel of heartbeats, two tell and hear of arrivals, one saves
+// acknowledged cursors, one registers users, one tells which sockets have
+// something to read. A connection has a goroutine that reads only while there is
+// something to read, or the log stores an update, and one that writes only while
+// there is something to write: a quiet one has none. Under TLS, and where there
+// is no epoll, the one that reads stays.
 package edge

@@ -30,10 +30,11 @@ type Server struct {
 	poller        *poller // of parked readers; nil where there is none. Set by Run before anybody is let in
 	cursors       *cursors
 	registrations *registrations
+	arrivals      *arrivals
 	metrics       *metrics
 	announcements announcements
 	latencies     latencies
-	clock         hlc.Clock // for updates without a timestamp
+	clock         hlc.Clock // for updates without a timestamp, and arrivals
 
 	openings     slots
 	recent, deep lane // of reads from the log
@@ -72,6 +73,7 @@ func newServer(cfg Config, shards int) (*Server, error) {
 		registry:      &registry{byID: map[string]*conn{}, empty: make(chan struct{})},
 		cursors:       &cursors{log: cfg.Log, logger: cfg.Logger, unsent: map[deviceKey]hlc.Timestamp{}},
 		registrations: &registrations{log: cfg.Log, logger: cfg.Logger, dropped: m.dropped, more: make(chan struct{}, 1)},
+		arrivals:      &arrivals{log: cfg.Log, logger: cfg.Logger, more: make(chan struct{}, 1)},
 		metrics:       m,
 		openings:      make(slots, openingsAtOnce),
 		recent:        newLane((cfg.Replays + 1) / 2),
@@ -145,6 +147,13 @@ func (s *Server) Run(ctx context.Context) error {
 	})
 	g.Go(func() error { s.cursors.run(work); return nil })
 	g.Go(func() error { s.registrations.run(work); return nil })
+	g.Go(func() error { s.arrivals.run(work); return nil })
+	g.Go(func() error {
+		if err := s.cfg.Log.FollowArrivals(work, s.arrived); err != nil {
+			return fmt.Errorf("edge: %w", err)
+		}
+		return nil
+	})
 	g.Go(func() error { s.wheel.run(work, s.sweep); return nil })
 	select {
 	case <-ctx.Done():

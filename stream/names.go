@@ -17,7 +17,8 @@ const (
 	outboxStream         = "REPRISE_OUTBOX"
 	outboxPrefix         = "reprise.out."
 	outboxSubjects       = outboxPrefix + "*.*"
-	askPrefix            = "reprise.ask." // of no stream: requests to who writes a shard
+	askPrefix            = "reprise.ask."     // of no stream: requests to who writes a shard
+	arrivalsSubject      = "reprise.arrivals" // of no stream: devices that connect
 
 	checkpointsBucket = "REPRISE_CHECKPOINTS"
 	cursorsBucket     = "REPRISE_CURSORS"
@@ -50,6 +51,7 @@ const (
 	// headerID is a device's own id of an update in the outbox.
 	headerID = "Reprise-Id"
 
+	headerNode      = "Reprise-Node"
 	headerReason    = "Reprise-Reason"
 	headerDetail    = "Reprise-Detail"
 	headerChannel   = "Reprise-Channel"

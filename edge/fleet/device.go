@@ -21,6 +21,7 @@ type Device struct {
 
 	// guarded by mu
 	mu         sync.Mutex
+	wanted     bool     // connected, or to be connected again
 	nc         net.Conn // nil while there is none
 	cursor     string   // where it goes on; "" is the end
 	check      check

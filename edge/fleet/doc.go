@@ -21,8 +21,8 @@
 //
 // # Failure modes
 //
-//   - HAZARD: a connection that is lost is not made again: it counts in
-//     [Fleet.Lost], and what the device misses counts as lost.
+//   - HAZARD: a connection that is lost counts in [Fleet.Lost] and is made again
+//     after a quarter to half a second, far sooner than a device should.
 //   - HAZARD: the load shares the machine with the relay, as a rule. Its own CPU
 //     time is in every latency.
 //

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -126,32 +127,61 @@ func (f *Fleet) Connect(ctx context.Context, devices []*Device) (took []time.Dur
 	return took, g.Wait()
 }
 
-// connect makes one connection.
+// connect makes a connection, and makes it again whenever it is lost.
 func (f *Fleet) connect(ctx context.Context, d *Device, caughtUp func()) error {
-	for {
-		nc, r, again, err := f.dial(ctx, d)
-		if err == nil {
-			d.mu.Lock()
-			d.nc = nc
-			d.mu.Unlock()
-			f.reading.Go(func() {
-				err := d.hear(f, nc, r, caughtUp)
+	nc, r, err := f.enter(ctx, d)
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	d.wanted, d.nc = true, nc
+	d.mu.Unlock()
+	f.reading.Go(func() {
+		for {
+			err := d.hear(f, nc, r, caughtUp)
+			for {
 				nc.Close()
 				d.mu.Lock()
-				cut := d.nc != nc
-				if !cut {
-					d.nc = nil
-				}
+				d.nc = nil
+				again := d.wanted
 				d.mu.Unlock()
-				if !cut {
-					f.reason.Store(&err)
-					f.lost.Add(1)
+				if !again {
+					return
 				}
-			})
-			return nil
+				f.reason.Store(&err)
+				f.lost.Add(1)
+				time.Sleep(backoff + rand.N(backoff))
+				if nc, r, err = f.enter(context.Background(), d); err == nil {
+					break
+				}
+				nc = closedConn{}
+			}
+			d.mu.Lock()
+			d.nc = nc
+			wanted := d.wanted
+			d.mu.Unlock()
+			if !wanted {
+				nc.Close()
+			}
 		}
-		if again == 0 {
-			return err
+	})
+	return nil
+}
+
+// backoff is how long a device at least waits that has lost its connection.
+const backoff = 250 * time.Millisecond
+
+// closedConn is no connection.
+type closedConn struct{ net.Conn }
+
+func (closedConn) Close() error { return nil }
+
+// enter dials until it is not refused for a time only.
+func (f *Fleet) enter(ctx context.Context, d *Device) (net.Conn, *bufio.Reader, error) {
+	for {
+		nc, r, again, err := f.dial(ctx, d)
+		if err == nil || again == 0 {
+			return nc, r, err
 		}
 		f.refused.Add(1)
 		timer := time.NewTimer(again)
@@ -159,7 +189,7 @@ func (f *Fleet) connect(ctx context.Context, d *Device, caughtUp func()) error {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return ctx.Err()
+			return nil, nil, ctx.Err()
 		}
 	}
 }
@@ -226,11 +256,13 @@ func refusal(resp *http.Response) (again time.Duration, err error) {
 func (f *Fleet) Cut(devices []*Device) {
 	for _, d := range devices {
 		d.mu.Lock()
-		nc := d.nc
-		d.nc = nil
+		nc, wanted := d.nc, d.wanted
+		d.nc, d.wanted = nil, false
 		d.mu.Unlock()
 		if nc != nil {
 			nc.Close()
+		}
+		if wanted {
 			f.ready.Add(-1)
 		}
 	}
