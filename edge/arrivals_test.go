@@ -57,13 +57,14 @@ func TestArrivalsAtOnce(t *testing.T) {
 			dialing.Go(func() { both[i] = r.connect(uuidA, id, "&since=latest") })
 		}
 		dialing.Wait()
-		a.await("one of two connections to go", func() bool { return a.count(id)+b.count(id) == 1 })
 		left := 0
-		for i, r := range []*relay{a, b} {
-			if r.count(id) == 1 {
-				left = i
-			}
+		select {
+		case <-both[0].ended:
+			left = 1
+		case <-both[1].ended:
+		case <-t.Context().Done():
 		}
+		a.await("one of two connections to stay", func() bool { return a.count(id)+b.count(id) == 1 })
 		if code := both[1-left].closed(); code != codeReplaced {
 			t.Errorf("round %d: the one that went was closed with %d, want %d", n, code, codeReplaced)
 		}
