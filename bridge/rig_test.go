@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,6 +30,7 @@ type rig struct {
 	logged *logBuffer
 	cfg    Config
 	b      *Bridge // of the last start
+	starts int
 	seen   chan stream.Record
 }
 
@@ -67,12 +69,24 @@ func newRig(t *testing.T, shards int, emulator pubnubtest.Config) *rig {
 	return r
 }
 
-// start runs a bridge until the returned function has been called, which waits
-// for its end. The bridge is polling when start returns.
+// polls reports whether q is a poll of the bridge that was started last. One
+// started before may have sent its last poll shortly before it ended, and the
+// emulator reads it later.
+func (r *rig) polls(q pubnubtest.Request) bool {
+	u, err := url.Parse(q.URI)
+	return err == nil && q.Endpoint == pubnubtest.Poll && u.Query().Get("uuid") == r.b.cfg.UserID
+}
+
+// start runs a bridge, with a user id of its own, until the returned function
+// has been called, which waits for its end. The bridge is polling when start
+// returns.
 func (r *rig) start() (stop func()) {
 	r.t.Helper()
+	r.starts++
+	cfg := r.cfg
+	cfg.UserID = fmt.Sprintf("bridge-%d", r.starts)
 	var err error
-	if r.b, err = New(r.cfg); err != nil {
+	if r.b, err = New(cfg); err != nil {
 		r.t.Fatal(err)
 	}
 	last := 0
@@ -94,7 +108,7 @@ func (r *rig) start() (stop func()) {
 		}
 	})
 	r.t.Cleanup(stop)
-	if _, err := r.pubnub.WaitRequest(testContext(r.t), last, func(q pubnubtest.Request) bool { return q.Endpoint == pubnubtest.Poll }); err != nil {
+	if _, err := r.pubnub.WaitRequest(testContext(r.t), last, r.polls); err != nil {
 		r.t.Fatalf("no poll: %v\n%s", err, r.logged)
 	}
 	return stop

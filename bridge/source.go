@@ -68,8 +68,9 @@ func (f *source) run(ctx context.Context) {
 	}
 }
 
-// gatherFor is for how long no track must have come for polling to begin.
-const gatherFor = 250 * time.Millisecond
+// gatherFor is for how long no track must have come for polling to begin. A
+// lease that is free is taken within 250 ms.
+const gatherFor = 400 * time.Millisecond
 
 // gather waits for the tracks that there will be: each that comes later has
 // polling go back to its own cursor.
