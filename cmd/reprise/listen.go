@@ -39,6 +39,10 @@ type web struct {
 	server   *http.Server
 }
 
+// handshakeTime is how long a device may take to ask for its upgrade, and how long
+// a connection stays on which nothing more is asked.
+const handshakeTime = 10 * time.Second
+
 // newWeb makes a server; certificate nil is plain HTTP.
 func newWeb(l net.Listener, handler http.Handler, certificate *tls.Certificate, log *slog.Logger) *web {
 	server := &http.Server{

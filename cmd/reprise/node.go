@@ -146,6 +146,8 @@ func (n *node) buildEdge(ctx context.Context, ports *ports, telemetry *otel.Tele
 		routes.HandleFunc("GET /{$}", landingPage)
 	}
 	n.devices = newWeb(ports.devices, routes, certificate, c.log)
+	// Nobody holds a socket by sending a body nobody wants, or nothing.
+	n.devices.server.ReadTimeout, n.devices.server.IdleTimeout = handshakeTime, handshakeTime
 	return nil
 }
 

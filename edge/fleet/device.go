@@ -80,58 +80,60 @@ func appendMasked(b []byte, op byte, payload []byte) []byte {
 
 // What a frame's text begins with.
 var (
-	typeWelcome  = []byte(`{"type":"welcome"`)
-	typeCaughtUp = []byte(`{"type":"caught_up"`)
-	typePosition = []byte(`{"type":"position"`)
-	typeProgress = []byte(`{"type":"progress_update"`)
+	typeWelcome   = []byte(`{"type":"welcome"`)
+	typeCaughtUp  = []byte(`{"type":"caught_up"`)
+	typePosition  = []byte(`{"type":"position"`)
+	typeProgress  = []byte(`{"type":"progress_update"`)
+	typeReconnect = []byte(`{"type":"reconnect"`)
 )
 
-// hear reads frames until the connection ends.
-func (d *Device) hear(f *Fleet, nc net.Conn, r *bufio.Reader, caughtUp func()) error {
+// hear reads frames until the connection ends. after is how long the edge asked to
+// wait then; 0 is nothing said.
+func (d *Device) hear(f *Fleet, nc net.Conn, r *bufio.Reader, caughtUp func()) (after time.Duration, err error) {
 	var head [10]byte
 	var frame []byte
 	live := false
 	for {
 		if _, err := io.ReadFull(r, head[:2]); err != nil {
-			return err
+			return after, err
 		}
 		n := uint64(head[1] & 0x7f)
 		switch n {
 		case 126:
 			if _, err := io.ReadFull(r, head[2:4]); err != nil {
-				return err
+				return after, err
 			}
 			n = uint64(binary.BigEndian.Uint16(head[2:]))
 		case 127:
 			if _, err := io.ReadFull(r, head[2:10]); err != nil {
-				return err
+				return after, err
 			}
 			n = binary.BigEndian.Uint64(head[2:])
 		}
 		if n > maxFrame {
-			return fmt.Errorf("fleet: a frame of %d bytes", n)
+			return after, fmt.Errorf("fleet: a frame of %d bytes", n)
 		}
 		if uint64(cap(frame)) < n {
 			frame = make([]byte, n)
 		}
 		frame = frame[:n]
 		if _, err := io.ReadFull(r, frame); err != nil {
-			return err
+			return after, err
 		}
 		switch op := head[0] & 0x0f; {
 		case op == 9:
 			if _, err := nc.Write(appendMasked(d.pong[:0], 10, frame)); err != nil {
-				return err
+				return after, err
 			}
 		case op == 8:
-			return closeError(frame)
+			return after, closeError(frame)
 		case op != 1:
 		case bytes.HasPrefix(frame, typeProgress):
 			position, stamp := member(frame, `"position":`), member(frame, `"hlc":"`)
 			number, err := strconv.Atoi(position)
 			at, herr := hlc.Parse(stamp)
 			if err != nil || herr != nil {
-				return fmt.Errorf("fleet: no event of a load: %s", frame)
+				return after, fmt.Errorf("fleet: no event of a load: %s", frame)
 			}
 			d.mu.Lock()
 			d.check.take(number, at)
@@ -151,6 +153,12 @@ func (d *Device) hear(f *Fleet, nc net.Conn, r *bufio.Reader, caughtUp func()) e
 				live = true
 				caughtUp()
 			}
+		case bytes.HasPrefix(frame, typeReconnect):
+			ms, err := strconv.Atoi(member(frame, `"after_ms":`))
+			if err != nil {
+				return after, fmt.Errorf("fleet: no time to come back: %s", frame)
+			}
+			after = time.Duration(ms) * time.Millisecond
 		}
 		if cap(frame) > keptFrame {
 			frame = nil

@@ -22,7 +22,8 @@
 // # Failure modes
 //
 //   - HAZARD: a connection that is lost counts in [Fleet.Lost] and is made again
-//     after a quarter to half a second, far sooner than a device should.
+//     when the edge said, or after a quarter to half a second, far sooner than a
+//     device should.
 //   - HAZARD: the load shares the machine with the relay, as a rule. Its own CPU
 //     time is in every latency.
 //

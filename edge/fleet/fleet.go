@@ -31,6 +31,9 @@ type Config struct {
 	// OnEvent is called for each event that a device is sent; live is false before
 	// it has caught up. Nil hears nothing.
 	OnEvent func(d *Device, number int, live bool)
+	// OnBack is called when a device has caught up that had lost its connection:
+	// away is since then. Nil hears nothing.
+	OnBack func(d *Device, away time.Duration)
 }
 
 // Fleet is devices that are connected to one edge.
@@ -73,6 +76,9 @@ func New(cfg Config) (*Fleet, error) {
 	}
 	if cfg.OnEvent == nil {
 		cfg.OnEvent = func(*Device, int, bool) {}
+	}
+	if cfg.OnBack == nil {
+		cfg.OnBack = func(*Device, time.Duration) {}
 	}
 	addr, err := netip.ParseAddr(u.Hostname())
 	return &Fleet{cfg: cfg, url: u, local: err == nil && addr.Is4() && addr.IsLoopback()}, nil
@@ -138,7 +144,9 @@ func (f *Fleet) connect(ctx context.Context, d *Device, caughtUp func()) error {
 	d.mu.Unlock()
 	f.reading.Go(func() {
 		for {
-			err := d.hear(f, nc, r, caughtUp)
+			after, err := d.hear(f, nc, r, caughtUp)
+			lost := time.Now()
+			caughtUp = func() { f.cfg.OnBack(d, time.Since(lost)) }
 			for {
 				nc.Close()
 				d.mu.Lock()
@@ -150,7 +158,11 @@ func (f *Fleet) connect(ctx context.Context, d *Device, caughtUp func()) error {
 				}
 				f.reason.Store(&err)
 				f.lost.Add(1)
-				time.Sleep(backoff + rand.N(backoff))
+				if after == 0 {
+					after = backoff + rand.N(backoff)
+				}
+				time.Sleep(after)
+				after = 0
 				if nc, r, err = f.enter(context.Background(), d); err == nil {
 					break
 				}
@@ -168,7 +180,8 @@ func (f *Fleet) connect(ctx context.Context, d *Device, caughtUp func()) error {
 	return nil
 }
 
-// backoff is how long a device at least waits that has lost its connection.
+// backoff is how long a device at least waits that has lost its connection, and
+// was not told how long to wait.
 const backoff = 250 * time.Millisecond
 
 // closedConn is no connection.
