@@ -147,7 +147,7 @@ func rollingRestart(t testing.TB, n, perSecond int) (away []time.Duration, back 
 	}
 	var devices []*fleet.Device
 	for i := range n {
-		devices = append(devices, fleet.NewDevice(userNo(i/2), deviceNo(i)))
+		devices = append(devices, fleet.NewDevice(userNo(i/2), deviceNo(i), ""))
 	}
 	defer f.Wait()
 	defer f.Cut(devices)

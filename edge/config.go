@@ -67,9 +67,6 @@ type Config struct {
 	// that devices which come back after a restart are served from tails. No
 	// device is let in before, for 10 seconds at most; 0 is not at all.
 	Warm time.Duration
-	// Replays is how many reads from the log run at a time, half of them of what
-	// is older than a quarter of an hour; 0 is 32.
-	Replays int
 
 	// OpaqueIDs lets content and target device ids be any 1 to 128 printable
 	// characters; false asks for UUIDs.
@@ -106,7 +103,6 @@ func (cfg Config) filled() (Config, error) {
 	orDefault(&cfg.TailPerUser, 256)
 	orDefault(&cfg.TailBytes, 256<<20)
 	orDefault(&cfg.TailLinger, 5*time.Minute)
-	orDefault(&cfg.Replays, 32)
 	for _, bound := range []struct {
 		name string
 		bad  bool
@@ -122,7 +118,6 @@ func (cfg Config) filled() (Config, error) {
 		{"TailPerUser", cfg.TailPerUser < 0},
 		{"TailBytes", cfg.TailBytes < 0},
 		{"Warm", cfg.Warm < 0},
-		{"Replays", cfg.Replays < 0},
 	} {
 		if bound.bad {
 			errs = append(errs, fmt.Errorf("edge: %s is negative", bound.name))

@@ -24,11 +24,13 @@ type since struct {
 	at   hlc.Timestamp // sinceCursor
 }
 
-// Bounds of the waits for the log.
+// Bounds of the waits for the log. A read may have to wait for others that are far
+// back.
 const (
-	logTimeout = 10 * time.Second
-	backoffMin = 20 * time.Millisecond
-	backoffMax = 2 * time.Second
+	logTimeout  = 10 * time.Second
+	readTimeout = 2 * time.Minute
+	backoffMin  = 20 * time.Millisecond
+	backoffMax  = 2 * time.Second
 )
 
 // open finds out what the device's cursor is worth and welcomes it. The
@@ -40,10 +42,15 @@ func (c *conn) open(b *outbox) bool {
 	}
 	var from hlc.Timestamp
 	var reason stream.Reason
-	if !c.withLog(c.server.openings, func(ctx context.Context) (err error) {
+	if !acquire(c.server.openings, c) {
+		return false
+	}
+	asked := c.withLog(logTimeout, func(ctx context.Context) (err error) {
 		from, reason, err = c.resolve(ctx)
 		return err
-	}) {
+	})
+	release(c.server.openings)
+	if !asked {
 		return false
 	}
 	c.moveTo(stream.Position{Hlc: from})
@@ -91,16 +98,16 @@ func (c *conn) replay(b *outbox) bool {
 	if !c.flush(b) {
 		return false
 	}
-	in := &c.server.recent
-	if time.Since(c.pos.Hlc.Time()) > deepAge {
-		in = &c.server.deep
+	in := c.server.recent
+	if time.Since(c.pos.Hlc.Time()) > c.server.cfg.TailLinger {
+		in = c.server.deep
 	}
-	if !acquire(in.chunks, c) {
+	if !acquire(in, c) {
 		return false
 	}
-	defer release(in.chunks)
+	defer release(in)
 	var chunk stream.Chunk
-	if !c.withLog(in.reads, func(ctx context.Context) (err error) {
+	if !c.withLog(readTimeout, func(ctx context.Context) (err error) {
 		chunk, err = c.server.cfg.Log.Read(ctx, c.user, c.pos, c.tail.floor())
 		if c.incomplete && errors.Is(err, stream.ErrTrimmed) {
 			return nil // the device knows already that something is missing
@@ -124,14 +131,11 @@ func (c *conn) replay(b *outbox) bool {
 
 // withLog asks the log, again and again while it is out of reach. It reports
 // false when the connection is ending.
-func (c *conn) withLog(s slots, ask func(context.Context) error) bool {
+func (c *conn) withLog(timeout time.Duration, ask func(context.Context) error) bool {
 	c.inLog.Store(true)
 	defer c.inLog.Store(false)
 	for wait := backoffMin; ; wait = min(2*wait, backoffMax) {
-		if !acquire(s, c) {
-			return false
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), logTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		c.mu.Lock()
 		c.cancel = cancel
 		c.mu.Unlock()
@@ -143,7 +147,6 @@ func (c *conn) withLog(s slots, ask func(context.Context) error) bool {
 		c.cancel = nil
 		c.mu.Unlock()
 		cancel()
-		release(s)
 		switch {
 		case c.ending.Load() != 0:
 			return false

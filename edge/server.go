@@ -37,7 +37,7 @@ type Server struct {
 	clock         hlc.Clock // for updates without a timestamp, and arrivals
 
 	openings     slots
-	recent, deep lane // of reads from the log
+	recent, deep slots // of chunks of the log
 
 	users   atomic.Int64   // with a connection
 	warned  atomic.Int64   // when complain last did, on the server's clock
@@ -76,8 +76,8 @@ func newServer(cfg Config, shards int) (*Server, error) {
 		arrivals:      &arrivals{log: cfg.Log, logger: cfg.Logger, more: make(chan struct{}, 1)},
 		metrics:       m,
 		openings:      make(slots, openingsAtOnce),
-		recent:        newLane((cfg.Replays + 1) / 2),
-		deep:          newLane((cfg.Replays + 1) / 2),
+		recent:        make(slots, recentChunks),
+		deep:          make(slots, deepChunks),
 		drained:       make(chan struct{}),
 	}
 	s.wheel = &wheel{elapsed: s.elapsed}

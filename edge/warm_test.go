@@ -33,8 +33,8 @@ func TestWarm(t *testing.T) {
 	writer := r.writer
 	r = serve(t, Config{Warm: time.Hour}, l)
 	r.writer = writer
-	for range cap(r.recent.reads) {
-		r.recent.reads <- struct{}{} // whoever reads from the log waits for ever
+	for range cap(r.recent) {
+		r.recent <- struct{}{} // whoever reads from the log waits for ever
 	}
 	d := r.connect(uuidA, uuidOf('a', 1), "&since="+since)
 	if w := d.want("welcome"); !w.Resume.Complete {
@@ -126,8 +126,8 @@ func TestDeepReadsHaveALane(t *testing.T) {
 		r.publish(uuidA, "", n)
 	}
 	all := r.replayed(uuidA)
-	for range cap(r.deep.reads) {
-		r.deep.reads <- struct{}{}
+	for range cap(r.deep) {
+		r.deep <- struct{}{}
 	}
 	deep := r.connect(uuidA, uuidOf('a', 1), "&since=earliest")
 	deep.want("welcome")
@@ -135,8 +135,8 @@ func TestDeepReadsHaveALane(t *testing.T) {
 	d.want("welcome")
 	got, _ := d.until("caught_up")
 	wantRun(t, got, 5, 10, all[4].Hlc)
-	for range cap(r.deep.reads) {
-		<-r.deep.reads
+	for range cap(r.deep) {
+		<-r.deep
 	}
 	got, _ = deep.until("caught_up")
 	wantRun(t, got, 0, 10, "")

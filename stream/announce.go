@@ -87,11 +87,11 @@ func (l *Log) followAnnouncements(ctx context.Context, next *uint64, fn func([]b
 		if err != nil {
 			return err
 		}
-		seq, stored, err := sequenceOf(m.Reply())
+		d, err := deliveryOf(m.Reply())
 		if err != nil {
 			return err
 		}
-		*next = seq + 1
-		fn(m.Data(), stored)
+		*next = d.seq + 1
+		fn(m.Data(), d.stored)
 	}
 }

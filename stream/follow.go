@@ -315,11 +315,12 @@ func (f *follower) ackNewest() {
 // says that what lies between was deleted: AckAll would acknowledge records
 // that a cut connection swallowed.
 func (f *follower) deliver(ctx context.Context, m jetstream.Msg) error {
-	seq, stored, err := sequenceOf(m.Reply())
+	d, err := deliveryOf(m.Reply())
 	if err != nil {
 		return err
 	}
-	r := Record{Position: Position{Seq: seq}, Stored: stored}
+	seq := d.seq
+	r := Record{Position: Position{Seq: seq}, Stored: d.stored}
 	switch {
 	case seq <= f.at.Seq:
 		return nil
@@ -358,19 +359,30 @@ func previousOf(h nats.Header) (hlc.Timestamp, bool) {
 	return t, err == nil
 }
 
-// sequenceOf reads the stream sequence and the time of storing out of a
-// delivery's reply subject:
+// delivery is what a delivery's reply subject says of it:
 // $JS.ACK.[<domain>.<account hash>.]<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<ns>.<pending>[.<token>]
-func sequenceOf(reply string) (seq uint64, stored time.Time, err error) {
+type delivery struct {
+	seq     uint64 // of the record
+	number  uint64 // of the delivery, from 1
+	stored  time.Time
+	pending uint64 // records that are to be delivered yet
+}
+
+func deliveryOf(reply string) (d delivery, err error) {
 	tokens := strings.Split(reply, ".")
 	at := 5
 	if len(tokens) >= 11 {
 		at = 7
 	}
-	if len(tokens) < at+3 {
-		return 0, time.Time{}, fmt.Errorf("reply subject %q", reply)
+	if len(tokens) < at+4 {
+		return delivery{}, fmt.Errorf("reply subject %q", reply)
 	}
-	seq, err = strconv.ParseUint(tokens[at], 10, 64)
-	ns, err2 := strconv.ParseInt(tokens[at+2], 10, 64)
-	return seq, time.Unix(0, ns), errors.Join(err, err2)
+	var ns int64
+	var errs [4]error
+	d.seq, errs[0] = strconv.ParseUint(tokens[at], 10, 64)
+	d.number, errs[1] = strconv.ParseUint(tokens[at+1], 10, 64)
+	ns, errs[2] = strconv.ParseInt(tokens[at+2], 10, 64)
+	d.pending, errs[3] = strconv.ParseUint(tokens[at+3], 10, 64)
+	d.stored = time.Unix(0, ns)
+	return d, errors.Join(errs[:]...)
 }

@@ -92,7 +92,8 @@ type Log struct {
 	sightings  sightings
 	registered *recent[string] // users, see Register
 	stop       context.CancelFunc
-	working    sync.WaitGroup // watch and writeSightings
+	work       context.Context // ended by Close
+	working    sync.WaitGroup  // watch and writeSightings
 
 	reached atomic.Int64 // Unix ns of the server's last answer to watch
 	held    sync.Map     // *Writer whose appends are not stored: since when, a time.Time
@@ -184,11 +185,10 @@ func (l *Log) open(ctx context.Context) error {
 	if err := l.define(ctx); err != nil {
 		return err
 	}
-	work, stop := context.WithCancel(context.Background())
-	l.stop = stop
+	l.work, l.stop = context.WithCancel(context.Background())
 	l.reached.Store(time.Now().UnixNano())
-	l.working.Go(func() { l.watch(work) })
-	l.working.Go(func() { l.writeSightings(work) })
+	l.working.Go(func() { l.watch(l.work) })
+	l.working.Go(func() { l.writeSightings(l.work) })
 	return nil
 }
 

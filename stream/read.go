@@ -98,6 +98,24 @@ func (l *Log) tryRead(ctx context.Context, s *shard, user string, after, upTo Po
 			return Chunk{}, 0, err
 		}
 	}
+	if upTo.Seq >= from+farSpan {
+		last := min(newest.at.Seq, upTo.Seq)
+		chunk, err = s.far.do(ctx, &farRead{user: user, after: after, from: from, upTo: upTo, last: last})
+		return chunk, from, err
+	}
+	select {
+	case s.near <- struct{}{}:
+		defer func() { <-s.near }()
+	case <-ctx.Done():
+		return Chunk{}, 0, ctx.Err()
+	}
+	chunk, err = l.fetch(ctx, s, user, after, from, newest.at.Seq, upTo)
+	return chunk, from, err
+}
+
+// fetch asks any replica for the user's events from a sequence on. newest is the
+// sequence of the last one that must be there.
+func (l *Log) fetch(ctx context.Context, s *shard, user string, after Position, from, newest uint64, upTo Position) (chunk Chunk, err error) {
 	last, past := Position{}, false
 	found, err := l.direct.get(ctx, s.stream, msgGet{Seq: from, NextFor: subjectOf(s.n, user), Batch: readBatch, MaxBytes: readBytes}, readBatch, func(m *nats.Msg) error {
 		r, err := parseDirect(m)
@@ -115,24 +133,24 @@ func (l *Log) tryRead(ctx context.Context, s *shard, user string, after, upTo Po
 	switch {
 	case errors.Is(err, errNoMessage):
 		// Nothing at or after from: retention took it, or this replica lags.
-		if newest.at.Seq >= from {
+		if newest >= from {
 			state, ierr := l.info(ctx, s.n)
-			if ierr != nil || newest.at.Seq >= state.First {
-				return Chunk{}, 0, errors.Join(errStale, ierr)
+			if ierr != nil || newest >= state.First {
+				return Chunk{}, errors.Join(errStale, ierr)
 			}
 		}
 		past = true
 	case err != nil:
-		return Chunk{}, 0, err
-	case !past && found.pending == 0 && last.Seq < newest.at.Seq:
-		return Chunk{}, 0, errStale
+		return Chunk{}, err
+	case !past && found.pending == 0 && last.Seq < newest:
+		return Chunk{}, errStale
 	}
 	// The search ends before after.Hlc, not on it: the stamp does not go back.
 	chunk.Next = Position{Seq: last.Seq, Hlc: max(last.Hlc, after.Hlc)}
 	if past || found.pending == 0 {
 		chunk.Next = upTo
 	}
-	return chunk, from, nil
+	return chunk, nil
 }
 
 // probe asks one replica for the newest event of each user. The marker's

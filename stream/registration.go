@@ -182,15 +182,15 @@ func (f *registrationFollower) end(ctx context.Context) (uint64, error) {
 // hand hands out m. What is no registration, the mark of a deletion say, only
 // moves the position.
 func (f *registrationFollower) hand(m jetstream.Msg) error {
-	seq, _, err := sequenceOf(m.Reply())
+	d, err := deliveryOf(m.Reply())
 	if err != nil {
 		return err
 	}
-	f.at = seq
+	f.at = d.seq
 	var rec registrationRecord
 	if json.Unmarshal(m.Data(), &rec) != nil {
 		return nil
 	}
-	f.fn(Registration{User: userOf(m.Subject()), Lane: rec.Lane, At: time.UnixMilli(rec.At), rev: seq})
+	f.fn(Registration{User: userOf(m.Subject()), Lane: rec.Lane, At: time.UnixMilli(rec.At), rev: d.seq})
 	return nil
 }

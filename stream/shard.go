@@ -15,7 +15,9 @@ type shard struct {
 	probes *gather[string, head]          // newest event of users
 	firsts *gather[struct{}, horizonPart] // what the leader still has
 
-	readings readings // under way
+	readings readings      // under way
+	near     chan struct{} // holds a token for each read of one user over a short stretch
+	far      scans
 
 	// guarded by mu
 	mu       sync.RWMutex
@@ -36,6 +38,11 @@ func newShard(l *Log, n int) *shard {
 		h, err := l.askHorizon(ctx, s)
 		return map[struct{}]horizonPart{{}: h}, err
 	}}
+	s.near = make(chan struct{}, nearAtOnce)
+	s.far.logger = l.logger.With("shard", n)
+	s.far.read = func(first uint64, user string, take func(*Record) bool) error {
+		return l.scan(l.work, s, first, user, take)
+	}
 	return s
 }
 

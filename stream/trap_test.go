@@ -44,10 +44,11 @@ func stored(t testing.TB, l *Log, shard int) []Record {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var r Record
-		if r.Seq, _, err = sequenceOf(m.Reply()); err != nil {
+		d, err := deliveryOf(m.Reply())
+		if err != nil {
 			t.Fatal(err)
 		}
+		r := Record{Position: Position{Seq: d.seq}}
 		if err := parseRecord(&r, m.Subject(), m.Headers(), m.Data()); err != nil {
 			t.Fatalf("record %d: %v", r.Seq, err)
 		}

@@ -129,7 +129,7 @@ func (b *bench) devices(first, users, each, events int) (all []*fleet.Device) {
 		b.sent[user] = new(atomic.Int64)
 		b.at[user] = make([]atomic.Int64, events+1)
 		for n := range each {
-			all = append(all, fleet.NewDevice(user, fmt.Sprintf("%08x-be9c-4000-9000-%012x", n, i)))
+			all = append(all, fleet.NewDevice(user, fmt.Sprintf("%08x-be9c-4000-9000-%012x", n, i), ""))
 		}
 	}
 	return all

@@ -23,16 +23,16 @@ type Device struct {
 	mu         sync.Mutex
 	wanted     bool     // connected, or to be connected again
 	nc         net.Conn // nil while there is none
-	cursor     string   // where it goes on; "" is the end
+	cursor     string   // where it goes on, or "earliest"; "" is the end
 	check      check
 	incomplete bool // a welcome has said so
 	pong       [131]byte
 }
 
-// NewDevice is a device of user that begins at the end.
-func NewDevice(user, id string) *Device { return &Device{User: user, ID: id} }
+// NewDevice is a device of user that begins at a cursor: "" is the end.
+func NewDevice(user, id, cursor string) *Device { return &Device{User: user, ID: id, cursor: cursor} }
 
-// Cursor is where d would go on, "" before its first welcome.
+// Cursor is where d would go on.
 func (d *Device) Cursor() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -188,5 +188,8 @@ func closeError(payload []byte) error {
 	return fmt.Errorf("fleet: closed with %d %s", binary.BigEndian.Uint16(payload), payload[2:])
 }
 
-// patience is how long a handshake may take, and the way to caught_up.
-const patience = time.Minute
+// How long a handshake may take, and the way from there to caught_up.
+const (
+	patience = time.Minute
+	catchUp  = 10 * time.Minute
+)

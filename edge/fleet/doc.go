@@ -6,7 +6,7 @@
 // carry a number, which counts up from 1 for each user, as their position.
 //
 //	f, err := fleet.New(fleet.Config{URL: "ws://127.0.0.1:8080/ws", OnEvent: …})
-//	devices := []*fleet.Device{fleet.NewDevice(user, device), …}
+//	devices := []*fleet.Device{fleet.NewDevice(user, device, ""), …}
 //	took, err := f.Connect(ctx, devices) // returns when all have caught up
 //	…
 //	f.Cut(devices)

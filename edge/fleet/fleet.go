@@ -116,7 +116,7 @@ func (f *Fleet) Connect(ctx context.Context, devices []*Device) (took []time.Dur
 			if err := f.connect(ctx, d, sync.OnceFunc(func() { close(caughtUp) })); err != nil {
 				return err
 			}
-			late := time.NewTimer(patience)
+			late := time.NewTimer(catchUp)
 			defer late.Stop()
 			select {
 			case <-caughtUp:
@@ -124,7 +124,7 @@ func (f *Fleet) Connect(ctx context.Context, devices []*Device) (took []time.Dur
 				f.ready.Add(1)
 				return nil
 			case <-late.C:
-				return fmt.Errorf("fleet: a device has not caught up within %v", patience)
+				return fmt.Errorf("fleet: a device has not caught up within %v", catchUp)
 			case <-ctx.Done():
 				return ctx.Err()
 			}
