@@ -157,6 +157,15 @@ func BenchmarkStorm(b *testing.B) {
 				b.ReportMetric(got["caught_up_ms_p50"], "ms-p50")
 				b.ReportMetric(got["live_before_ms_p99"], "live-ms-p99-before")
 				b.ReportMetric(got["live_meanwhile_ms_p99"], "live-ms-p99")
+				var stats struct {
+					BroadcastLatency struct {
+						P95 float64 `json:"p95"`
+						P99 float64 `json:"p99"`
+					} `json:"broadcast_latency_ms"`
+				}
+				if _, _, body := l.relay.get("/v1/stats"); json.Unmarshal([]byte(body), &stats) == nil {
+					b.ReportMetric(stats.BroadcastLatency.P99, "edge-ms-p99")
+				}
 				if !bb.restart {
 					b.ReportMetric(got["cpu_us_per_resume"], "µs/resume")
 				}

@@ -97,6 +97,7 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	nc.SetDeadline(time.Time{}) // the handshake's
+	nc = unwrapped(nc)
 	limitSendBuffer(nc)
 	h.wire = &wire{Conn: nc, elapsed: h.server.elapsed, slow: h.server.cfg.SlowTimeout}
 	h.wire.lastRead.Store(int64(h.server.elapsed()))
@@ -110,9 +111,20 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return h.wire, bufio.NewReadWriter(bufio.NewReaderSize(h.wire, readBuffer), bufio.NewWriterSize(h.wire, writeBuffer)), nil
 }
 
+// unwrapped is the connection below what a listener has put around it, up to TLS.
+func unwrapped(nc net.Conn) net.Conn {
+	for {
+		over, ok := nc.(interface{ NetConn() net.Conn })
+		if _, secure := nc.(*tls.Conn); !ok || secure {
+			return nc
+		}
+		nc = over.NetConn()
+	}
+}
+
 func limitSendBuffer(nc net.Conn) {
 	if over, ok := nc.(*tls.Conn); ok {
-		nc = over.NetConn()
+		nc = unwrapped(over.NetConn())
 	}
 	if tcp, ok := nc.(*net.TCPConn); ok {
 		tcp.SetWriteBuffer(sendBuffer) // without it the device is closed later, that is all

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -145,7 +146,9 @@ func (n *node) buildEdge(ctx context.Context, ports *ports, telemetry *otel.Tele
 	if n.roles.emulator {
 		routes.HandleFunc("GET /{$}", landingPage)
 	}
-	n.devices = newWeb(ports.devices, routes, certificate, c.log)
+	gate := newGate(ports.devices, runtime.GOMAXPROCS(0))
+	n.devices = newWeb(gate, routes, certificate, c.log)
+	n.devices.server.ConnState = gate.state
 	// Nobody holds a socket by sending a body nobody wants, or nothing.
 	n.devices.server.ReadTimeout, n.devices.server.IdleTimeout = handshakeTime, handshakeTime
 	return nil
