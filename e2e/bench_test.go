@@ -1,8 +1,17 @@
 package e2e
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,13 +25,14 @@ import (
 type loaded struct {
 	pubnub *pubnubtest.Server
 	relay  *relay
+	scheme string // of its devices' URL
 }
 
 // load has a PubNub that overflows never, so that only the relay is measured.
 func load(t testing.TB, roundTrip time.Duration, args ...string) *loaded {
 	t.Helper()
 	pubnub := emulatorWith(t, pubnubtest.Config{QueueSize: 1 << 20, RoundTrip: roundTrip})
-	return &loaded{pubnub, serve(t, pubnub.Addr(), args...)}
+	return &loaded{pubnub, serve(t, pubnub.Addr(), args...), "ws"}
 }
 
 // bench runs reprise bench and returns its figures.
@@ -35,7 +45,7 @@ func (l *loaded) bench(t testing.TB, args ...string) map[string]float64 {
 func (l *loaded) benching(t testing.TB, args ...string) func() map[string]float64 {
 	t.Helper()
 	args = append([]string{"bench"}, args...)
-	p := launch(t, append(args, "--json", "--url", "ws://"+l.relay.devices+"/ws", "--admin-url", "http://"+l.relay.admin,
+	p := launch(t, append(args, "--json", "--url", l.scheme+"://"+l.relay.devices+"/ws", "--admin-url", "http://"+l.relay.admin,
 		"--pubnub-origin", l.pubnub.Addr())...)
 	return func() map[string]float64 {
 		t.Helper()
@@ -79,8 +89,11 @@ func TestBench(t *testing.T) {
 //
 //	go test ./e2e -run '^$' -bench '^BenchmarkIdle$' -benchtime 1x -timeout 30m
 func BenchmarkIdle(b *testing.B) {
-	for _, n := range []int{1_000, 5_000, 19_000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
+	for _, bb := range []struct {
+		n      int
+		scheme string
+	}{{1_000, "ws"}, {5_000, "ws"}, {19_000, "ws"}, {5_000, "wss"}} {
+		b.Run(fmt.Sprint(bb.scheme, "/", bb.n), func(b *testing.B) {
 			for b.Loop() {
 				b.StopTimer()
 				pubnub := emulatorWith(b, pubnubtest.Config{QueueSize: 1 << 20})
@@ -92,11 +105,16 @@ func BenchmarkIdle(b *testing.B) {
 				}
 				r := &relay{t: b, args: []string{"edge", "--auth", "none", "--nats-url", url, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
 					"--log-format", "json", "--tail-linger", "1ms"}}
+				if bb.scheme == "wss" {
+					cert, key := certificate(b)
+					r.args = append(r.args, "--tls-cert-file", cert, "--tls-key-file", key)
+					b.Setenv("SSL_CERT_FILE", cert) // whom the bench trusts
+				}
 				r.start()
-				r.await("the edge to be ready", func() bool { code, _, _ := r.get("/readyz"); return code == 200 })
-				l := &loaded{pubnub, r}
+				r.awaitReady()
+				l := &loaded{pubnub, r, bb.scheme}
 				b.StartTimer()
-				got := l.bench(b, "idle", "--connections", strconv.Itoa(n), "--settle", "30s")
+				got := l.bench(b, "idle", "--connections", strconv.Itoa(bb.n), "--settle", "30s")
 				b.ReportMetric(got["rss_per_connection_bytes"], "B/conn")
 				b.ReportMetric(got["kernel_bytes_per_connection"], "kernel-B/conn")
 				b.ReportMetric(got["cpu_us_per_handshake"], "µs/handshake")
@@ -106,6 +124,34 @@ func BenchmarkIdle(b *testing.B) {
 			b.ReportMetric(0, "ns/op")
 		})
 	}
+}
+
+// certificate makes a certificate for 127.0.0.1 and returns its files.
+func certificate(t testing.TB) (certFile, keyFile string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	write := func(name, kind string, der []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	return write("cert.pem", "CERTIFICATE", cert), write("key.pem", "PRIVATE KEY", key)
 }
 
 // BenchmarkDelivery is 2,000 events a second to two devices of each of 1,000
