@@ -2,21 +2,27 @@ package edge
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/gorilla/websocket"
+	"golang.org/x/sync/errgroup"
+
+	"reprise/stream"
 )
 
 // peerDrain is the variable that makes this test binary a device that reads
@@ -24,14 +30,23 @@ import (
 // time must not count.
 const peerDrain = "REPRISE_DRAIN"
 
-// drain reads from what listens at addr until that ends.
-func drain(addr string) error {
-	nc, err := net.Dial("tcp", addr)
-	if err != nil {
-		return err
+// drain reads from what listens at addr until that ends. With paths behind it, one
+// a line, it shakes hands for each of them, on connections of their own.
+func drain(at string) error {
+	addr, paths, _ := strings.Cut(at, "\n")
+	var all errgroup.Group
+	for path := range strings.SplitSeq(paths, "\n") {
+		nc, err := net.Dial("tcp", addr)
+		if err != nil {
+			return err
+		}
+		if path != "" {
+			fmt.Fprintf(nc, "GET %s HTTP/1.1\r\nHost: edge\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+				"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n", path)
+		}
+		all.Go(func() error { _, err := io.Copy(io.Discard, nc); return err })
 	}
-	_, err = io.Copy(io.Discard, nc)
-	return err
+	return all.Wait()
 }
 
 // drainer is a connection whose other end is read by another process.
@@ -181,4 +196,151 @@ func (o *onSocket) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, errors.New("hijacked")
 	}
 	return o.nc, bufio.NewReadWriter(bufio.NewReader(o.nc), bufio.NewWriter(o.nc)), nil
+}
+
+// BenchmarkServerAgainstGorilla is the whole way of an event, from its append to a
+// log of its own in this process to the sockets of its user's devices, in bursts:
+// our server against one of gorilla/websocket's kind, with a goroutine and a queue
+// for each connection and messages prepared once, that follows an equal log. It
+// reports microseconds of this process's CPU time for each delivery, the log
+// included, as medians of alternating rounds, what of it is the log's (an equal edge
+// without devices), and how many times ours theirs is, with the log and without.
+//
+//	go test ./edge -run '^$' -bench '^BenchmarkServerAgainstGorilla$' -benchtime 1x
+func BenchmarkServerAgainstGorilla(b *testing.B) {
+	const rounds, deliveries = 7, 40_000
+	for _, bb := range []struct{ devices, burst int }{{2, 10}, {20, 10}, {20, 100}} {
+		b.Run(fmt.Sprintf("devices=%d/burst=%d", bb.devices, bb.burst), func(b *testing.B) {
+			var paths []string
+			for n := range bb.devices {
+				paths = append(paths, "/ws?since=latest&user_id="+uuidA+"&device_id="+uuidOf('a', n))
+			}
+			ours, alone, hub := newRelay(b, Config{}), newRelay(b, Config{}), newHub(b)
+			connectAll(b, strings.TrimPrefix(ours.url, "http://"), paths)
+			ours.await("the devices", func() bool { return ours.Stats().ActiveConnections == bb.devices })
+			connectAll(b, hub.addr, paths)
+			ours.await("the hub's devices", func() bool { return hub.count() == bb.devices })
+			ways := []struct {
+				writer    *stream.Writer
+				delivered func() int
+			}{{ours.writer, func() int { return int(ours.metrics.messages.Load()) }}, {hub.writer, func() int { return int(hub.written.Load()) }},
+				{alone.writer, func() int { return int(alone.shards[0].dispatched().Seq) * bb.devices }}}
+			pad := strings.Repeat("x", 240)
+			var took [3][]float64
+			next := 0
+			for b.Loop() {
+				for range rounds {
+					for i, way := range ways {
+						before, want := processCPU(b), way.delivered()
+						for range deliveries / bb.devices / bb.burst {
+							for range bb.burst {
+								next++
+								frame := fmt.Sprintf(`{"type":"event","hlc":"0000000000000000","n":%d,"pad":"%s"}`, next, pad)
+								ev := stream.Event{ID: fmt.Sprint(next), User: uuidA, Frame: []byte(frame), StampAt: strings.Index(frame, "0000000000000000")}
+								if err := way.writer.Append(b.Context(), ev); err != nil {
+									b.Fatal(err)
+								}
+							}
+							want += bb.burst * bb.devices
+							for way.delivered() < want { // the next burst finds everybody idle
+								time.Sleep(100 * time.Microsecond)
+							}
+						}
+						took[i] = append(took[i], float64((processCPU(b)-before).Nanoseconds())/1e3/deliveries)
+					}
+				}
+			}
+			for i := range took {
+				slices.Sort(took[i])
+			}
+			mid := func(i int) float64 { return took[i][len(took[i])/2] }
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(mid(0), "µs/delivery")
+			b.ReportMetric(mid(1), "gorilla-µs/delivery")
+			b.ReportMetric(mid(2), "log-µs/delivery")
+			b.ReportMetric(mid(1)/mid(0), "times-gorilla")
+			b.ReportMetric((mid(1)-mid(2))/(mid(0)-mid(2)), "times-gorilla-without-log")
+		})
+	}
+}
+
+// connectAll has another process connect and read, for each path.
+func connectAll(b *testing.B, addr string, paths []string) {
+	b.Helper()
+	devices := exec.Command(os.Args[0])
+	devices.Env = append(os.Environ(), peerDrain+"="+addr+"\n"+strings.Join(paths, "\n"))
+	if err := devices.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { devices.Process.Kill(); devices.Wait() })
+}
+
+// hub is a relay as it is built on gorilla/websocket, for one user.
+type hub struct {
+	addr    string
+	writer  *stream.Writer
+	written atomic.Int64
+
+	mu    sync.Mutex
+	conns []chan *websocket.PreparedMessage
+}
+
+func newHub(b *testing.B) *hub {
+	b.Helper()
+	log := openLog(b, stream.Config{Node: "hub"})
+	h := &hub{writer: acquireShard(b, log)}
+	up := websocket.Upgrader{ReadBufferSize: 256, WriteBufferSize: 4096, WriteBufferPool: new(sync.Pool)}
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ws, err := up.Upgrade(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer ws.Close()
+		send := make(chan *websocket.PreparedMessage, 256)
+		h.mu.Lock()
+		h.conns = append(h.conns, send)
+		h.mu.Unlock()
+		for m := range send {
+			ws.SetWriteDeadline(time.Now().Add(30 * time.Second))
+			if ws.WritePreparedMessage(m) != nil {
+				return
+			}
+			h.written.Add(1)
+		}
+	}))
+	h.addr = web.Listener.Addr().String()
+	ctx, stop := context.WithCancel(context.Background())
+	followed := make(chan error, 1)
+	go func() {
+		followed <- log.Follow(ctx, 0, stream.FollowOptions{}, func(r *stream.Record) {
+			if r.Kind != stream.KindEvent {
+				return
+			}
+			m, err := websocket.NewPreparedMessage(websocket.TextMessage, r.Frame)
+			if err != nil {
+				return
+			}
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			for _, send := range h.conns {
+				send <- m
+			}
+		})
+	}()
+	b.Cleanup(func() {
+		stop()
+		<-followed
+		for _, send := range h.conns {
+			close(send)
+		}
+		web.CloseClientConnections()
+		web.Close()
+	})
+	return h
+}
+
+func (h *hub) count() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.conns)
 }
