@@ -2,7 +2,10 @@ package edge
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -225,6 +228,47 @@ func TestTooManyMessages(t *testing.T) {
 			t.Errorf("answers = %d, want 200 and 20 a second for 10 s", answers)
 		}
 	})
+}
+
+// A flood of pings, of the protocol's kind or as messages, slows down at first and
+// then ends the connection; the other device hears nothing of it.
+func TestPingFlood(t *testing.T) {
+	for _, flood := range []struct {
+		op      byte
+		payload string
+	}{{opPing, "flood"}, {opPong, ""}, {opText, `{"type":"ping"}`}, {opText, `{"type":"heartbeat"}`}} {
+		t.Run(fmt.Sprintf("%x%s", flood.op, flood.payload), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				p := play(t, Config{})
+				other := p.joined(uuidA, uuidOf('a', 2), "")
+				r := p.raw(uuidA, uuidOf('a', 1), "")
+				begin := time.Now()
+				var closed atomic.Bool
+				go func() {
+					frame := append(maskedHeader(final|flood.op, len(flood.payload)), flood.payload...)
+					for !closed.Load() { // time would stand still
+						if _, err := r.nc.Write(frame); err != nil {
+							return
+						}
+					}
+				}()
+				op, payload := r.frame()
+				for op != opClose {
+					op, payload = r.frame()
+				}
+				closed.Store(true)
+				if code := binary.BigEndian.Uint16(payload); code != codeTooMany {
+					t.Errorf("close code = %d, want %d", code, codeTooMany)
+				}
+				if took := time.Since(begin); took < excessTime || took > excessTime+time.Second {
+					t.Errorf("closed after %v, want %v", took, excessTime)
+				}
+				r.nc.Close()
+				p.event(uuidA, "", 1)
+				other.want("event")
+			})
+		})
+	}
 }
 
 // A reader that waits, here for the message rate, hears nothing: that is no

@@ -18,11 +18,12 @@ type instruments struct {
 	drift         metric.Float64Gauge
 	outboxFull    metric.Int64Counter
 	unseen        metric.Int64Counter
+	scans         metric.Int64Counter
 }
 
 func newInstruments(m metric.Meter) (instruments, error) {
 	var in instruments
-	var errs [9]error
+	var errs [10]error
 	in.appendLatency, errs[0] = m.Float64Histogram("reprise.append.latency", metric.WithUnit("s"),
 		metric.WithDescription("From handing an event to the log to its acknowledgement, sampled once per pipeline."),
 		metric.WithExplicitBucketBoundaries(.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10))
@@ -42,7 +43,9 @@ func newInstruments(m metric.Meter) (instruments, error) {
 		metric.WithDescription("Updates refused because the outbox, or their user's part of it, was full."))
 	in.unseen, errs[8] = m.Int64Counter("reprise.presence.dropped",
 		metric.WithDescription("Signs of life of devices that were not written because too many waited."))
-	for _, c := range []metric.Int64Counter{in.duplicates, in.conflicts, in.resyncs, in.remade, in.staleReads, in.outboxFull, in.unseen} {
+	in.scans, errs[9] = m.Int64Counter("reprise.read.scans",
+		metric.WithDescription("Scans of a long stretch of the log, for one user or many who were away for long."))
+	for _, c := range []metric.Int64Counter{in.duplicates, in.conflicts, in.resyncs, in.remade, in.staleReads, in.outboxFull, in.unseen, in.scans} {
 		c.Add(context.Background(), 0) // there to be scraped before it first counts
 	}
 	return in, errors.Join(errs[:]...)

@@ -334,6 +334,7 @@ func (sc *scan) drop(p *part) {
 // error. What was deleted, or what retention has taken, is passed over.
 func (l *Log) scan(ctx context.Context, s *shard, first uint64, user string, take func(*Record) bool) (err error) {
 	defer func() { err = wrap("scan "+s.stream, err) }()
+	l.inst.scans.Add(ctx, 1)
 	ctx, release := l.untilReconnected(ctx)
 	defer release()
 	cfg := jetstream.ConsumerConfig{
