@@ -49,7 +49,7 @@
 //   - HAZARD: a read over a long stretch has the server go through each block of
 //     it, and a Direct Get over one keeps it from storing anything for seconds. Reads
 //     over 16,384 records or more are made by consumers instead, one at a time and
-//     with rests, and one scan serves all when eight or more wait.
+//     with rests, and one scan serves all when four or more wait.
 //   - HAZARD: an update that was published and not yet settled comes again,
 //     marked Again, after a crash. Its id tells whether the log has it.
 //   - HAZARD: a single server that is started anew forgets the ids of settled

@@ -32,7 +32,7 @@ const (
 	loneBatch, loneQuick, loneRest = 8, 500 * time.Microsecond, 3
 	// manyReads is how many far reads must wait for one scan for all of them. It begins
 	// when for gatherFor no other has come, after gatherMost at the latest.
-	manyReads, gatherFor, gatherMost = 8, time.Second, 5 * time.Second
+	manyReads, gatherFor, gatherMost = 4, time.Second, 5 * time.Second
 	// scanBytes bounds what a scan has read and nobody has taken, aheadBytes what one
 	// for one user has.
 	scanBytes, aheadBytes = 64 << 20, 4 << 20
