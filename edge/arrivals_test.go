@@ -3,6 +3,7 @@ package edge
 import (
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -31,6 +32,9 @@ func TestReplacedAcrossEdges(t *testing.T) {
 	other := a.joined(uuidA, uuidOf('a', 2), "")
 	last := a.joined(uuidA, uuidOf('a', 1), "")
 	for n := range 6 {
+		// Two edges that have not yet heard of each other order what lies more
+		// than a millisecond apart.
+		time.Sleep(2 * time.Millisecond)
 		next := []*relay{b, a}[n%2].joined(uuidA, uuidOf('a', 1), "")
 		if code := last.closed(); code != codeReplaced {
 			t.Fatalf("round %d: the older connection was closed with %d, want %d", n, code, codeReplaced)
