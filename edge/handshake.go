@@ -3,6 +3,7 @@ package edge
 import (
 	"encoding/base64"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -188,7 +189,10 @@ func (s *Server) originAllowed(r *http.Request) bool {
 	if len(origins) > 1 || err != nil || u.Host == "" {
 		return false // "null" among them
 	}
-	if strings.EqualFold(u.Host, r.Host) {
+	// Without authentication being let in takes no more than a page. One whose
+	// name was made to lead here (DNS rebinding) has the same host as we do, and
+	// is somebody else's all the same.
+	if strings.EqualFold(u.Host, r.Host) && (s.cfg.Authenticate != nil || isLocal(u.Hostname())) {
 		return true
 	}
 	for _, allowed := range s.cfg.AllowedOrigins {
@@ -197,6 +201,13 @@ func (s *Server) originAllowed(r *http.Request) bool {
 		}
 	}
 	return false
+}
+
+// isLocal reports whether host is an address, or this machine: nothing that
+// somebody else can give a meaning to.
+func isLocal(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err == nil || strings.EqualFold(host, "localhost")
 }
 
 // upgrade reports whether r is a handshake of RFC 6455 section 4.2.1.

@@ -27,7 +27,9 @@ func (r *relay) handshake(method, query string, change map[string]string) (int, 
 		req.Header.Set(k, v)
 	}
 	for k, v := range change {
-		if v == "" {
+		if k == "Host" {
+			req.Host = v
+		} else if v == "" {
 			req.Header.Del(k)
 		} else {
 			req.Header.Set(k, v)
@@ -93,6 +95,10 @@ func TestHandshakeWithoutTokens(t *testing.T) {
 		{"other origin", good, map[string]string{"Origin": "https://evil.example"}, 403, "origin"},
 		{"longer origin", good, map[string]string{"Origin": "https://app.example.evil"}, 403, "origin"},
 		{"null origin", good, map[string]string{"Origin": "null"}, 403, "origin"},
+		{"two origins", good, map[string]string{"Origin": r.url + ", null"}, 403, "origin"},
+		{"a name that was made to lead here", good, map[string]string{"Origin": "http://evil.example", "Host": "evil.example"}, 403, "origin"},
+		{"localhost", good, map[string]string{"Origin": "http://localhost:1", "Host": "localhost:1"}, 101, ""},
+		{"a name, and no page", good, map[string]string{"Host": "relay.example"}, 101, ""},
 		{"no upgrade", good, map[string]string{"Upgrade": "", "Connection": ""}, 426, "upgrade"},
 		{"version 12", good, map[string]string{"Sec-WebSocket-Version": "12"}, 426, "upgrade"},
 		{"short key", good, map[string]string{"Sec-WebSocket-Key": "AAAA"}, 426, "upgrade"},

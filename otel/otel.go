@@ -72,27 +72,46 @@ func New(ctx context.Context, cfg Config) (*Telemetry, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	traces, terr := exporters("TRACES", "otlp", "console")
-	metrics, merr := exporters("METRICS", "otlp", "console", "prometheus")
-	switch value := getenv("OTEL_SDK_DISABLED"); {
-	case strings.EqualFold(value, "true"):
-		traces, metrics = nil, nil
-	case value != "" && !strings.EqualFold(value, "false"):
-		cfg.Logger.Warn("OTEL_SDK_DISABLED is neither true nor false: telemetry stays on", "value", value)
-	}
+	on, err := readVariables()
 	res, rerr := newResource(ctx, cfg)
-	if err := errors.Join(terr, merr, checkPropagators(), rerr, checkVariables(traces, metrics)); err != nil {
+	if err := errors.Join(err, rerr); err != nil {
 		return nil, err
+	}
+	if value := getenv("OTEL_SDK_DISABLED"); value != "" && !strings.EqualFold(value, "true") && !strings.EqualFold(value, "false") {
+		cfg.Logger.Warn("OTEL_SDK_DISABLED is neither true nor false: telemetry stays on", "value", value)
 	}
 	otel.SetErrorHandler(complain(cfg.Logger))
 	t := &Telemetry{tracing: noop.NewTracerProvider(), propagator: autoprop.NewTextMapPropagator(), registry: prometheus.NewRegistry(), patience: shutdownMost}
-	if err := t.startMetrics(ctx, metrics, res); err != nil {
+	if err := t.startMetrics(ctx, on.metrics, res); err != nil {
 		return nil, errors.Join(err, t.Shutdown(ctx))
 	}
-	if err := t.startTraces(ctx, traces, res); err != nil {
+	if err := t.startTraces(ctx, on.traces, res); err != nil {
 		return nil, errors.Join(err, t.Shutdown(ctx))
 	}
 	return t, nil
+}
+
+// signals are the exporters of each signal.
+type signals struct{ traces, metrics []string }
+
+// readVariables says what the OTEL_* variables ask for, and all that is wrong
+// with them.
+func readVariables() (on signals, err error) {
+	var terr, merr error
+	on.traces, terr = exporters("TRACES", "otlp", "console")
+	on.metrics, merr = exporters("METRICS", "otlp", "console", "prometheus")
+	if strings.EqualFold(getenv("OTEL_SDK_DISABLED"), "true") {
+		on = signals{}
+	}
+	return on, errors.Join(terr, merr, checkPropagators(), checkVariables(on.traces, on.metrics))
+}
+
+// Check says all that is wrong with the OTEL_* variables, as New would, and
+// starts nothing.
+func Check() error {
+	_, err := readVariables()
+	_, rerr := newResource(context.Background(), Config{})
+	return errors.Join(err, rerr)
 }
 
 // exporters is the list that OTEL_<signal>_EXPORTER gives, without none.

@@ -27,8 +27,14 @@ type Config struct {
 	DataDir string
 	// URL is an external NATS server or cluster, comma separated; "" embeds one.
 	URL string
-	// Creds is a NATS credentials file for URL; "" is none.
-	Creds string
+	// Creds is a NATS credentials file for URL, and Nkey a file with the seed of
+	// an nkey; "" is none. At most one is set. Both are read at each connect.
+	Creds, Nkey string
+	// CA is a PEM file of the authorities that issue the servers' certificates,
+	// with which the connection is TLS whatever URL says; "" are the system's.
+	// Cert and Key are PEM files of a certificate to show; "" is none. All are
+	// read at each connect.
+	CA, Cert, Key string
 	// Listen is the embedded server's client address, host:port, port 0 takes
 	// a free one; "" does not listen.
 	Listen string
@@ -214,14 +220,39 @@ func (l *Log) connect(name string, more ...nats.Option) (*nats.Conn, error) {
 	servers := l.cfg.URL
 	if l.server != nil {
 		opts = append(opts, nats.InProcessServer(l.server.ns))
-	} else if l.cfg.Creds != "" {
-		opts = append(opts, nats.UserCredentials(l.cfg.Creds))
+	} else {
+		identity, err := l.cfg.identity()
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, identity...)
 	}
 	nc, err := nats.Connect(servers, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("stream: connect to nats %s: %w", redacted(servers), err)
 	}
 	return nc, nil
+}
+
+// identity is who cfg is for an external server, and whom it trusts.
+func (cfg Config) identity() (opts []nats.Option, err error) {
+	if cfg.Creds != "" {
+		opts = append(opts, nats.UserCredentials(cfg.Creds))
+	}
+	if cfg.Nkey != "" {
+		seed, err := nats.NkeyOptionFromSeed(cfg.Nkey)
+		if err != nil {
+			return nil, fmt.Errorf("stream: nkey: %w", err)
+		}
+		opts = append(opts, seed)
+	}
+	if cfg.CA != "" {
+		opts = append(opts, nats.RootCAs(cfg.CA))
+	}
+	if cfg.Cert != "" {
+		opts = append(opts, nats.ClientCert(cfg.Cert, cfg.Key))
+	}
+	return opts, nil
 }
 
 // redacted is a list of server addresses without what they say of users.

@@ -11,12 +11,19 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/MicahParks/keyfunc/v3"
 	"github.com/golang-jwt/jwt/v5"
 	"golang.org/x/time/rate"
 )
+
+// maxToken is the length of a token from which on nobody looks into it.
+const maxToken = 8 << 10
+
+// asymmetric are the algorithms of tokens that are signed with a private key.
+var asymmetric = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 
 // leeway is how far the clocks of the token's maker and of this process may be
 // apart.
@@ -47,21 +54,21 @@ func newVerifier(ctx context.Context, cfg *config, log *slog.Logger) (*verifier,
 	var methods []string
 	switch {
 	case cfg.authHMACSecret.isSet():
-		secret := []byte(cfg.authHMACSecret.reveal())
+		secret := currentSecret(cfg, "auth-hmac-secret", cfg.authHMACSecret, log)
 		methods = []string{"HS256", "HS384", "HS512"}
-		v.key = func(*jwt.Token) (any, error) { return secret, nil }
-		if len(secret) < 32 {
-			log.Warn("the secret of the tokens is short", "bytes", len(secret), "want", 32)
+		v.key = func(*jwt.Token) (any, error) { return []byte(secret()), nil }
+		if n := len(secret()); n < 32 {
+			log.Warn("the secret of the tokens is short", "bytes", n, "want", 32)
 		}
 	case cfg.authPublicKeyFile != "":
-		key, allowed, err := readPublicKey(cfg.authPublicKeyFile)
+		key, err := newReread("auth-public-key-file", log, func() (publicKey, error) { return readPublicKey(cfg.authPublicKeyFile) }, cfg.authPublicKeyFile)
 		if err != nil {
 			return nil, err
 		}
-		methods = allowed
-		v.key = func(*jwt.Token) (any, error) { return key, nil }
+		methods = asymmetric
+		v.key = func(t *jwt.Token) (any, error) { return key.get().keyFor(t.Method.Alg()) }
 	case cfg.authJWKSURL != "":
-		methods = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+		methods = asymmetric
 		if err := v.fetchKeys(ctx, cfg.authJWKSURL, log); err != nil {
 			return nil, err
 		}
@@ -109,23 +116,40 @@ func (v *verifier) fetchKeys(ctx context.Context, url string, log *slog.Logger) 
 // authenticate tells whose token it is. The error is the same for every fault.
 func (v *verifier) authenticate(token string) (user, device string, expires time.Time, err error) {
 	var c claims
+	if len(token) > maxToken {
+		return "", "", time.Time{}, errUnauthorized
+	}
 	if _, err := v.parser.ParseWithClaims(token, &c, v.key); err != nil || c.Subject == "" {
 		return "", "", time.Time{}, errUnauthorized
 	}
 	return c.Subject, c.Device, c.ExpiresAt.Time, nil
 }
 
-// readPublicKey reads a PEM file with a public key or a certificate, and tells
-// which algorithms its kind of key is for.
-func readPublicKey(path string) (key any, methods []string, err error) {
+// publicKey is a key and the algorithms that its kind is for.
+type publicKey struct {
+	key     any
+	methods []string
+}
+
+// keyFor returns the key for an algorithm, if it is one for it.
+func (k publicKey) keyFor(algorithm string) (any, error) {
+	if !slices.Contains(k.methods, algorithm) {
+		return nil, errUnauthorized
+	}
+	return k.key, nil
+}
+
+// readPublicKey reads a PEM file with a public key or a certificate.
+func readPublicKey(path string) (publicKey, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
-		return nil, nil, fmt.Errorf("public key: %w", err)
+		return publicKey{}, fmt.Errorf("public key: %w", err)
 	}
 	block, _ := pem.Decode(raw)
 	if block == nil {
-		return nil, nil, fmt.Errorf("public key: %s is no PEM file", path)
+		return publicKey{}, fmt.Errorf("public key: %s is no PEM file", path)
 	}
+	var key any
 	switch block.Type {
 	case "PUBLIC KEY":
 		key, err = x509.ParsePKIXPublicKey(block.Bytes)
@@ -140,20 +164,20 @@ func readPublicKey(path string) (key any, methods []string, err error) {
 		err = fmt.Errorf("holds a %s", block.Type)
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("public key: %s: %w", path, err)
+		return publicKey{}, fmt.Errorf("public key: %s: %w", path, err)
 	}
 	switch k := key.(type) {
 	case *rsa.PublicKey:
-		return k, []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}, nil
+		return publicKey{k, []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}}, nil
 	case *ecdsa.PublicKey:
 		method, ok := map[int]string{256: "ES256", 384: "ES384", 521: "ES512"}[k.Curve.Params().BitSize]
 		if !ok {
-			return nil, nil, fmt.Errorf("public key: %s: no token is signed on the curve %s", path, k.Curve.Params().Name)
+			return publicKey{}, fmt.Errorf("public key: %s: no token is signed on the curve %s", path, k.Curve.Params().Name)
 		}
-		return k, []string{method}, nil
+		return publicKey{k, []string{method}}, nil
 	case ed25519.PublicKey:
-		return k, []string{"EdDSA"}, nil
+		return publicKey{k, []string{"EdDSA"}}, nil
 	default:
-		return nil, nil, fmt.Errorf("public key: %s: no token is signed with a %T", path, key)
+		return publicKey{}, fmt.Errorf("public key: %s: no token is signed with a %T", path, key)
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -15,6 +16,8 @@ import (
 	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -68,6 +71,8 @@ func TestAuthenticate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ec384 := key[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))
+	ec521 := key[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P521(), rand.Reader))
 	rsaPEM, ecPEM, edPEM := pemFile(t, &rsaKey.PublicKey), pemFile(t, &ecKey.PublicKey), pemFile(t, public)
 	der := key[[]byte](t)(x509.MarshalPKIXPublicKey(&rsaKey.PublicKey))
 	const shared = "a secret of thirty-two bytes ...."
@@ -98,8 +103,14 @@ func TestAuthenticate(t *testing.T) {
 		{"HS384", hmac, sign(t, jwt.SigningMethodHS384, []byte(shared), "", good), true},
 		{"HS512", hmac, sign(t, jwt.SigningMethodHS512, []byte(shared), "", good), true},
 		{"RS256", &config{authPublicKeyFile: rsaPEM}, sign(t, jwt.SigningMethodRS256, rsaKey, "", good), true},
+		{"RS384", &config{authPublicKeyFile: rsaPEM}, sign(t, jwt.SigningMethodRS384, rsaKey, "", good), true},
+		{"RS512", &config{authPublicKeyFile: rsaPEM}, sign(t, jwt.SigningMethodRS512, rsaKey, "", good), true},
+		{"PS256", &config{authPublicKeyFile: rsaPEM}, sign(t, jwt.SigningMethodPS256, rsaKey, "", good), true},
+		{"PS384", &config{authPublicKeyFile: rsaPEM}, sign(t, jwt.SigningMethodPS384, rsaKey, "", good), true},
 		{"PS512", &config{authPublicKeyFile: rsaPEM}, sign(t, jwt.SigningMethodPS512, rsaKey, "", good), true},
 		{"ES256", &config{authPublicKeyFile: ecPEM}, sign(t, jwt.SigningMethodES256, ecKey, "", good), true},
+		{"ES384", &config{authPublicKeyFile: pemFile(t, &ec384.PublicKey)}, sign(t, jwt.SigningMethodES384, ec384, "", good), true},
+		{"ES512", &config{authPublicKeyFile: pemFile(t, &ec521.PublicKey)}, sign(t, jwt.SigningMethodES512, ec521, "", good), true},
 		{"EdDSA", &config{authPublicKeyFile: edPEM}, sign(t, jwt.SigningMethodEdDSA, edKey, "", good), true},
 		{"audience list", hmac, sign(t, jwt.SigningMethodHS256, []byte(shared), "", with(jwt.MapClaims{"aud": []string{"x", "relay"}})), true},
 
@@ -110,6 +121,13 @@ func TestAuthenticate(t *testing.T) {
 		{"RSA where the secret is shared", hmac, sign(t, jwt.SigningMethodRS256, rsaKey, "", good), false},
 		{"no exp", hmac, sign(t, jwt.SigningMethodHS256, []byte(shared), "", with(jwt.MapClaims{"exp": nil})), false},
 		{"exp is text", hmac, sign(t, jwt.SigningMethodHS256, []byte(shared), "", with(jwt.MapClaims{"exp": "tomorrow"})), false},
+		{"a curve for another algorithm", &config{authPublicKeyFile: ecPEM}, sign(t, jwt.SigningMethodES384, ec384, "", good), false},
+		{"RSA where the key is Ed25519", &config{authPublicKeyFile: edPEM}, sign(t, jwt.SigningMethodRS256, rsaKey, "", good), false},
+		{"8 KiB", hmac, sign(t, jwt.SigningMethodHS256, []byte(shared), "", with(jwt.MapClaims{"pad": strings.Repeat("x", maxToken)})), false},
+		{"a megabyte of dots", hmac, strings.Repeat(".", 1<<20), false},
+		{"changed after it was signed", hmac, tampered(sign(t, jwt.SigningMethodHS256, []byte(shared), "", good)), false},
+		{"nbf is text", hmac, sign(t, jwt.SigningMethodHS256, []byte(shared), "", with(jwt.MapClaims{"nbf": "now"})), false},
+		{"no audience", hmac, sign(t, jwt.SigningMethodHS256, []byte(shared), "", with(jwt.MapClaims{"aud": nil})), false},
 		{"expired", hmac, sign(t, jwt.SigningMethodHS256, []byte(shared), "", with(jwt.MapClaims{"exp": in(-10 * time.Second)})), false},
 		{"not yet", hmac, sign(t, jwt.SigningMethodHS256, []byte(shared), "", with(jwt.MapClaims{"nbf": in(time.Minute)})), false},
 		{"issuer", hmac, sign(t, jwt.SigningMethodHS256, []byte(shared), "", with(jwt.MapClaims{"iss": "you"})), false},
@@ -138,6 +156,14 @@ func TestAuthenticate(t *testing.T) {
 			}
 		})
 	}
+}
+
+// tampered is token with another user in it, and its signature.
+func tampered(token string) string {
+	parts := strings.Split(token, ".")
+	claims, _ := base64.RawURLEncoding.DecodeString(parts[1])
+	parts[1] = base64.RawURLEncoding.EncodeToString(bytes.Replace(claims, []byte(exampleUser), []byte(exampleTV), 1))
+	return strings.Join(parts, ".")
 }
 
 // TestLeeway is in fake time: a loaded machine may take longer than the leeway.
@@ -225,6 +251,103 @@ func TestKeysFromURL(t *testing.T) {
 	// token is refused all the same.
 	if _, _, _, err := v.authenticate(sign(t, jwt.SigningMethodRS256, rsaKey, "two", claims)); err == nil {
 		t.Error("authenticate(unknown kid) error = nil, want one")
+	}
+}
+
+// TestKeysRotate changes the keys at the URL, then takes the server away: what
+// was known goes on.
+func TestKeysRotate(t *testing.T) {
+	t.Parallel()
+	first := key[*rsa.PrivateKey](t)(rsa.GenerateKey(rand.Reader, 2048))
+	second := key[*rsa.PrivateKey](t)(rsa.GenerateKey(rand.Reader, 2048))
+	var answer atomic.Value
+	answer.Store(keySet(t, first, "one"))
+	var asked atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		body, _ := answer.Load().([]byte)
+		if body == nil {
+			http.Error(w, "down", http.StatusBadGateway)
+		}
+		_, _ = w.Write(body)
+	}))
+	t.Cleanup(server.Close)
+	v, err := newVerifier(t.Context(), &config{authJWKSURL: server.URL}, discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := jwt.MapClaims{"sub": exampleUser, "exp": in(time.Hour)}
+	good := func(signer *rsa.PrivateKey, kid string) bool {
+		_, _, _, err := v.authenticate(sign(t, jwt.SigningMethodRS256, signer, kid, claims))
+		return err == nil
+	}
+	if !good(first, "one") || good(second, "two") && asked.Load() == 1 {
+		t.Fatal("authenticate() with the first keys: want the first taken, the second not")
+	}
+	// The question about "two" above has used up the fetch of this minute, so a
+	// verifier that has not been asked yet takes over.
+	if v, err = newVerifier(t.Context(), &config{authJWKSURL: server.URL}, discard()); err != nil {
+		t.Fatal(err)
+	}
+	answer.Store(keySet(t, second, "two"))
+	if !good(second, "two") {
+		t.Error("authenticate() with a key that has been added: want it taken at once")
+	}
+	answer.Store([]byte(nil))
+	before := asked.Load()
+	for range 100 {
+		if good(first, "unknown") {
+			t.Fatal("authenticate(unknown kid) error = nil, want one")
+		}
+	}
+	if n := asked.Load() - before; n > 1 {
+		t.Errorf("100 tokens of unknown keys had the server asked %d times, want once at most", n)
+	}
+	server.Close()
+	if !good(second, "two") || !v.ready() {
+		t.Error("authenticate() with the key server away: want the known key taken")
+	}
+}
+
+// keySet is a JSON Web Key Set of one key.
+func keySet(t *testing.T, k *rsa.PrivateKey, kid string) []byte {
+	t.Helper()
+	return key[[]byte](t)(json.Marshal(map[string]any{"keys": []any{map[string]any{
+		"kty": "RSA", "kid": kid, "use": "sig",
+		"n": base64.RawURLEncoding.EncodeToString(k.N.Bytes()),
+		"e": base64.RawURLEncoding.EncodeToString(big.NewInt(int64(k.E)).Bytes()),
+	}}}))
+}
+
+// TestPublicKeyIsReadAgain replaces an RSA key by one of another kind.
+func TestPublicKeyIsReadAgain(t *testing.T) {
+	t.Parallel()
+	rsaKey := key[*rsa.PrivateKey](t)(rsa.GenerateKey(rand.Reader, 2048))
+	public, edKey, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := pemFile(t, &rsaKey.PublicKey)
+	v, err := newVerifier(t.Context(), &config{authPublicKeyFile: path}, discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jwt.MapClaims{"sub": exampleUser, "exp": in(time.Hour)}
+	if _, _, _, err := v.authenticate(sign(t, jwt.SigningMethodRS256, rsaKey, "", c)); err != nil {
+		t.Fatalf("authenticate(RS256) error = %v, want nil", err)
+	}
+	if err := os.Rename(pemFile(t, public), path); err != nil {
+		t.Fatal(err)
+	}
+	token := sign(t, jwt.SigningMethodEdDSA, edKey, "", c)
+	deadline := time.Now().Add(20 * time.Second)
+	for _, _, _, err := v.authenticate(token); err != nil; _, _, _, err = v.authenticate(token) {
+		if time.Now().After(deadline) {
+			t.Fatalf("authenticate(EdDSA) after the file was replaced: %v, want nil within a second", err)
+		}
+	}
+	if _, _, _, err := v.authenticate(sign(t, jwt.SigningMethodRS256, rsaKey, "", c)); err == nil {
+		t.Error("authenticate(RS256) after the file was replaced: error = nil, want one")
 	}
 }
 

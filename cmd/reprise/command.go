@@ -88,6 +88,9 @@ func (p program) run(ctx context.Context) int {
 	for _, name := range strangers {
 		log.Warn("unknown variable", "name", name)
 	}
+	for _, doubt := range cfg.doubts {
+		log.Warn("configuration", "doubt", doubt)
+	}
 	err = cmd.run(ctx, &call{command: cmd, cfg: cfg, args: rest, self: cmp.Or(p.self, "reprise"), out: p.out, err: p.err, log: log, abort: p.abort})
 	return p.fail("reprise "+cmd.name, err)
 }

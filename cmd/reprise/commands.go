@@ -62,11 +62,12 @@ Everything that it knows is in memory and gone when it ends.`,
 		},
 		{
 			name:    "check",
-			summary: "read the configuration and say what is wrong",
+			summary: "read the configuration, reach NATS, PubNub and the keys, say what is wrong",
 			about: `
-Reads what a node would read. Whether NATS, PubNub and the keys can be reached is
-not checked by this version.`,
-			examples: []string{"reprise check --print --config /etc/reprise.yaml"},
+Reads what a node would read, and changes nothing. The exit code is 2 for a mistake
+in the configuration, 1 when something cannot be reached. With --print it shows the
+settings, secrets hidden, and reaches for nothing.`,
+			examples: []string{"reprise check --config /etc/reprise.yaml", "reprise check --print --config /etc/reprise.yaml"},
 			run:      runCheck,
 		},
 		{

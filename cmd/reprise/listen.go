@@ -43,8 +43,8 @@ type web struct {
 // a connection stays on which nothing more is asked.
 const handshakeTime = 10 * time.Second
 
-// newWeb makes a server; certificate nil is plain HTTP.
-func newWeb(l net.Listener, handler http.Handler, certificate *tls.Certificate, log *slog.Logger) *web {
+// newWeb makes a server; secure nil is plain HTTP.
+func newWeb(l net.Listener, handler http.Handler, secure *tls.Config, log *slog.Logger) *web {
 	server := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
@@ -52,12 +52,9 @@ func newWeb(l net.Listener, handler http.Handler, certificate *tls.Certificate, 
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		Protocols:         new(http.Protocols),
+		TLSConfig:         secure,
 	}
-	// A WebSocket begins as an HTTP/1.1 upgrade (RFC 6455 section 4.1).
 	server.Protocols.SetHTTP1(true)
-	if certificate != nil {
-		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{*certificate}}
-	}
 	return &web{listener: l, server: server}
 }
 

@@ -53,7 +53,10 @@ type loader struct {
 	command  *command
 	levels   []level // the stronger first
 	problems []string
-	warnings []string
+	warnings []string // variables that nobody reads
+	doubts   []string // see config
+
+	secretFiles map[string]string
 }
 
 func (l *loader) problem(format string, args ...any) {
@@ -64,17 +67,18 @@ func (l *loader) problem(format string, args ...any) {
 // the file that these name. It returns what is left of the arguments, and
 // warnings about variables that nobody reads.
 func load(cmd *command, args []string, env environment) (cfg *config, rest, warnings []string, err error) {
-	l := &loader{command: cmd}
+	l := &loader{command: cmd, secretFiles: map[string]string{}}
 	flags, rest := l.arguments(args)
 	variables := l.variables(env)
 	l.levels = []level{flags, variables, l.file(flags, env)}
 
-	cfg = &config{origins: map[string]source{}, shown: map[string]string{}}
+	cfg = &config{origins: map[string]source{}, shown: map[string]string{}, secretFiles: l.secretFiles}
 	for i := range table {
 		l.read(&table[i], cfg)
 	}
 	cfg.follow()
 	l.problems = append(l.problems, validate(cmd, cfg, rest)...)
+	cfg.doubts = append(l.doubts, cfg.doubts...)
 	if len(l.problems) > 0 {
 		return nil, nil, nil, &usageError{problems: l.problems}
 	}
@@ -127,19 +131,21 @@ func (l *loader) find(s *setting) (given, bool) {
 	return given{text: text, from: fromDefault}, true
 }
 
-// secretFile reads the file that holds a secret. A line end at its end is not
-// part of the secret.
+// secretFile reads the file that holds a secret.
 func (l *loader) secretFile(s *setting, named given) (given, bool) {
-	raw, err := os.ReadFile(named.text)
+	doubt, err := checkSecretFile(named.text)
+	if doubt != "" {
+		l.doubts = append(l.doubts, fmt.Sprintf("%s-file: %s (%s)", s.name, doubt, named.from))
+	}
+	var text string
+	if err == nil {
+		text, err = readSecret(named.text)
+	}
 	if err != nil {
 		l.problem("%s-file: %v (%s)", s.name, err, named.from)
 		return given{}, false
 	}
-	text := strings.TrimRight(string(raw), "\r\n")
-	if text == "" {
-		l.problem("%s-file: %s is empty (%s)", s.name, named.text, named.from)
-		return given{}, false
-	}
+	l.secretFiles[s.name] = named.text
 	return given{text: text, from: named.from}, true
 }
 

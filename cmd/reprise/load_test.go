@@ -126,7 +126,7 @@ func TestEveryErrorAtOnce(t *testing.T) {
 		"pubnub-subscribe-key: missing (set --pubnub-subscribe-key, REPRISE_PUBNUB_SUBSCRIBE_KEY, PUBNUB_SUBSCRIBE_KEY or the key pubnub-subscribe-key in the file)",
 		"auth: none is for loopback only, and listen is 0.0.0.0:8080 (REPRISE_AUTH)",
 		"tls-key-file: missing: tls-cert-file is set (set --tls-key-file, REPRISE_TLS_KEY_FILE or the key tls-key-file in the file)",
-		"tls-acme-hosts: this version does not get certificates by itself; use tls-cert-file and tls-key-file (--tls-acme-hosts)",
+		"tls-acme-hosts: a certificate comes from one place, and tls-cert-file is set (--tls-acme-hosts)",
 	}
 	for _, w := range want {
 		if !slices.Contains(got, w) {
@@ -160,6 +160,7 @@ func TestEveryErrorOfOperandsAtOnce(t *testing.T) {
 func TestValidate(t *testing.T) {
 	t.Parallel()
 	key := []string{"PUBNUB_SUBSCRIBE_KEY=k", "REPRISE_AUTH_HMAC_SECRET=s"}
+	pem := write(t, "key.pem", "x")
 	tests := []struct {
 		name    string
 		command string
@@ -201,6 +202,17 @@ func TestValidate(t *testing.T) {
 		{"never reconcile", "serve", key, []string{"--pubnub-reconcile", "0"}, ""},
 		{"reconcile without end", "serve", key, []string{"--pubnub-reconcile", "1ms"}, "pubnub-reconcile: 1ms is below 1s; 0 is never (--pubnub-reconcile)"},
 		{"no history", "serve", key, []string{"--pubnub-history-rate", "0"}, "pubnub-history-rate: "},
+		{"any origin", "serve", key, []string{"--allowed-origins", "https://app.example,*"}, `allowed-origins: "https://app.example,*" has a wildcard`},
+		{"any host of a domain", "serve", key, []string{"--allowed-origins", "https://*.example"}, `allowed-origins: "https://*.example" has a wildcard`},
+		{"null origin", "serve", key, []string{"--allowed-origins", "null"}, `allowed-origins: "null" has null`},
+		{"origin with a path", "serve", key, []string{"--allowed-origins", "https://app.example/a"}, "allowed-origins: "},
+		{"origins", "serve", key, []string{"--allowed-origins", "https://app.example, other.example:8443,http://[::1]:80/"}, ""},
+		{"certificate twice", "edge", key[1:], []string{"--nats-url", "nats://a", "--tls-acme-hosts", "relay.example", "--tls-cert-file", "a", "--tls-key-file", pem}, "tls-acme-hosts: a certificate comes from one place"},
+		{"certificate for an address", "serve", key, []string{"--tls-acme-hosts", "192.0.2.1"}, "tls-acme-hosts: "},
+		{"certificate for all hosts", "serve", key, []string{"--tls-acme-hosts", "*.example.org"}, "tls-acme-hosts: "},
+		{"admin certificate without its key", "bridge", key, []string{"--nats-url", "nats://a", "--admin-tls-cert-file", "a"}, "admin-tls-key-file: missing: admin-tls-cert-file is set"},
+		{"two identities for NATS", "bridge", key, []string{"--nats-url", "nats://a", "--nats-creds", pem, "--nats-nkey-file", pem}, "nats-nkey-file: NATS takes one of"},
+		{"key that is not there", "bridge", key, []string{"--nats-url", "nats://a", "--nats-nkey-file", "/no/such"}, "nats-nkey-file: stat /no/such"},
 		{"proxy", "serve", key, []string{"--trusted-proxies", "10.0.0.0/8,::1,ten"}, "trusted-proxies: "},
 		{"origin with a scheme", "serve", key, []string{"--pubnub-origin", "https://ps.pndsn.com"}, "pubnub-origin: "},
 		{"port too great", "serve", key, []string{"--listen", "127.0.0.1:70000"}, "listen: "},

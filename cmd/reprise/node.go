@@ -52,7 +52,7 @@ func runNode(ctx context.Context, c *call, r roles) error {
 	}
 	defer n.flush(ctx, telemetry)
 
-	n.log, err = stream.Open(ctx, n.streamConfig(telemetry))
+	n.log, err = stream.Open(ctx, n.streamConfig(telemetry.MeterProvider().Meter(scope)))
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil // told to stop before it had begun
@@ -105,7 +105,11 @@ func (n *node) start(ctx context.Context, parts *stack, ports *ports, telemetry 
 			return err
 		}
 	}
-	n.admin = newWeb(ports.admin, n.adminHandler(telemetry), nil, c.log)
+	secure, err := adminTLS(c.cfg, c.log)
+	if err != nil {
+		return &usageError{problems: []string{err.Error()}}
+	}
+	n.admin = newWeb(ports.admin, n.adminHandler(telemetry), secure, c.log)
 	parts.push(ctx, "admin", n.admin.run)
 	c.log.Info("listening", "what", "admin", "addr", n.admin.address())
 	if n.roles.edge {
@@ -128,9 +132,9 @@ func (n *node) buildEdge(ctx context.Context, ports *ports, telemetry *otel.Tele
 			return &usageError{problems: []string{"auth: " + err.Error()}}
 		}
 	}
-	certificate, err := loadCertificate(c.cfg)
+	secure, err := devicesTLS(c.cfg, c.log)
 	if err != nil {
-		return &usageError{problems: []string{"tls-cert-file: " + err.Error()}}
+		return &usageError{problems: []string{err.Error()}}
 	}
 	address := clientAddress(c.cfg.trustedProxies)
 	if n.edge, err = edge.New(n.edgeConfig(telemetry, address)); err != nil {
@@ -147,7 +151,7 @@ func (n *node) buildEdge(ctx context.Context, ports *ports, telemetry *otel.Tele
 		routes.HandleFunc("GET /{$}", landingPage)
 	}
 	gate := newGate(ports.devices, runtime.GOMAXPROCS(0))
-	n.devices = newWeb(gate, routes, certificate, c.log)
+	n.devices = newWeb(gate, routes, secure, c.log)
 	n.devices.server.ConnState = gate.state
 	// Nobody holds a socket by sending a body nobody wants, or nothing.
 	n.devices.server.ReadTimeout, n.devices.server.IdleTimeout = handshakeTime, handshakeTime

@@ -27,6 +27,9 @@ type running struct {
 	addrs map[string]string // by what listens there
 	stop  context.CancelFunc
 	ended chan int // the exit code, once
+
+	asks   *http.Client // of the admin listener
+	scheme string
 }
 
 // freePorts are the listeners' settings of a node that must not disturb others.
@@ -35,9 +38,15 @@ var freePorts = []string{"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1
 // start runs a node in this process and returns when it is running.
 func start(t *testing.T, args ...string) *running {
 	t.Helper()
+	return startWith(t, "http", http.DefaultClient, args...)
+}
+
+// startWith is start for an admin listener that is asked by another scheme.
+func startWith(t *testing.T, scheme string, asks *http.Client, args ...string) *running {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	r, w := io.Pipe()
-	n := &running{t: t, addrs: map[string]string{}, stop: cancel, ended: make(chan int, 1)}
+	n := &running{t: t, addrs: map[string]string{}, stop: cancel, ended: make(chan int, 1), asks: asks, scheme: scheme}
 	go func() {
 		p := program{args: args, env: environment{"REPRISE_LOG_FORMAT": "json"}, out: io.Discard, err: w}
 		code := p.run(ctx)
@@ -78,7 +87,7 @@ func (n *running) follow(log io.Reader) {
 // get asks the admin listener.
 func (n *running) get(path string) (int, string) {
 	n.t.Helper()
-	response, err := http.Get("http://" + n.addrs["admin"] + path)
+	response, err := n.asks.Get(n.scheme + "://" + n.addrs["admin"] + path)
 	if err != nil {
 		n.t.Fatalf("GET %s error = %v", path, err)
 	}
@@ -339,7 +348,7 @@ func process(t *testing.T, args ...string) (*running, *exec.Cmd) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	n := &running{t: t, addrs: map[string]string{}, ended: make(chan int, 1)}
+	n := &running{t: t, addrs: map[string]string{}, ended: make(chan int, 1), asks: http.DefaultClient, scheme: "http"}
 	n.stop = func() { _ = cmd.Process.Signal(syscall.SIGTERM) }
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	n.follow(log)

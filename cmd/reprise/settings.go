@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/crypto/acme"
 	"golang.org/x/time/rate"
 )
 
@@ -17,8 +18,11 @@ import (
 type config struct {
 	listen, adminListen, emulatorListen string
 	adminToken                          secret
+	adminTLSCertFile, adminTLSKeyFile   string
 
 	dataDir, natsURL, natsCreds, natsListen string
+	natsCAFile, natsCertFile, natsKeyFile   string
+	natsNkeyFile                            string
 	streamShards, streamReplicas            int
 	streamMaxAge                            time.Duration
 	streamMaxBytes                          int64
@@ -38,6 +42,7 @@ type config struct {
 	allowedOrigins                      []string
 	tlsCertFile, tlsKeyFile             string
 	tlsACMEHosts                        []string
+	tlsACMECache, tlsACMEDirectory      string
 	trustedProxies                      []netip.Prefix
 	node                                string
 	maxConnections, maxPerUser          int
@@ -68,6 +73,10 @@ type config struct {
 	// printed as, by its name. What could not be read is in neither.
 	origins map[string]source
 	shown   map[string]string
+	// secretFiles is the file from which a secret was read, by its setting.
+	secretFiles map[string]string
+	// doubts are what is no mistake but should not stay.
+	doubts []string
 }
 
 // setting is one row of the table: one name in three spellings.
@@ -124,6 +133,12 @@ var table = []setting{
 	{name: "admin-token", value: "SECRET", hidden: true, used: append(append(checked(forNodes), forAdmins...), forBenches...),
 		help:  "bearer token of the admin listener; a must off loopback",
 		parse: func(c *config) parser { return secretText(&c.adminToken) }},
+	{name: "admin-tls-cert-file", value: "FILE", used: checked(forNodes),
+		help:  "certificate chain of the admin listener, PEM; read again when it changes",
+		parse: func(c *config) parser { return anyText(&c.adminTLSCertFile) }},
+	{name: "admin-tls-key-file", value: "FILE", used: checked(forNodes),
+		help:  "its key, PEM",
+		parse: func(c *config) parser { return anyText(&c.adminTLSKeyFile) }},
 	{name: "emulator-listen", value: "ADDRESS", def: "127.0.0.1:8090", used: []string{"dev", "emulator"},
 		help:  "the PubNub emulator",
 		parse: func(c *config) parser { return address(&c.emulatorListen) }},
@@ -137,6 +152,18 @@ var table = []setting{
 	{name: "nats-creds", value: "FILE", used: checked([]string{"serve", "bridge", "edge"}),
 		help:  "NATS credentials file",
 		parse: func(c *config) parser { return anyText(&c.natsCreds) }},
+	{name: "nats-nkey-file", value: "FILE", used: checked([]string{"serve", "bridge", "edge"}),
+		help:  "NATS nkey seed file, in place of credentials",
+		parse: func(c *config) parser { return anyText(&c.natsNkeyFile) }},
+	{name: "nats-ca-file", value: "FILE", shown: "the system's", used: checked([]string{"serve", "bridge", "edge"}),
+		help:  "authorities of the NATS servers' certificates, PEM; the connection is then TLS",
+		parse: func(c *config) parser { return anyText(&c.natsCAFile) }},
+	{name: "nats-cert-file", value: "FILE", used: checked([]string{"serve", "bridge", "edge"}),
+		help:  "certificate chain to show to NATS, PEM",
+		parse: func(c *config) parser { return anyText(&c.natsCertFile) }},
+	{name: "nats-key-file", value: "FILE", used: checked([]string{"serve", "bridge", "edge"}),
+		help:  "its key, PEM",
+		parse: func(c *config) parser { return anyText(&c.natsKeyFile) }},
 	{name: "nats-listen", value: "ADDRESS", used: checked([]string{"dev", "serve"}),
 		help:  "the embedded server's client port, for the nats command line",
 		parse: func(c *config) parser { return optionalAddress(&c.natsListen) }},
@@ -163,7 +190,7 @@ var table = []setting{
 		help:  "PubNub's publish key; without it devices cannot send",
 		parse: func(c *config) parser { return secretText(&c.pubnubPublishKey) }},
 	{name: "pubnub-token", value: "SECRET", hidden: true, used: checked(forPubNub),
-		help:  "PubNub access manager token",
+		help:  "PubNub access manager token; its file is read again when it changes",
 		parse: func(c *config) parser { return secretText(&c.pubnubToken) }},
 	{name: "pubnub-origin", value: "HOST:PORT", def: "ps.pndsn.com", used: checked(forPubNub),
 		help:  "where PubNub is",
@@ -203,17 +230,23 @@ var table = []setting{
 		help:  "an aud that a token must have",
 		parse: func(c *config) parser { return anyText(&c.authAudience) }},
 	{name: "allowed-origins", value: "LIST", shown: "same origin", used: checked(forEdges),
-		help:  "origins of the web pages that may connect",
-		parse: func(c *config) parser { return list(&c.allowedOrigins) }},
+		help:  "origins of the web pages that may connect, such as https://app.example",
+		parse: func(c *config) parser { return webOrigins(&c.allowedOrigins) }},
 	{name: "tls-cert-file", value: "FILE", used: checked(forEdges),
-		help:  "certificate chain for devices, PEM",
+		help:  "certificate chain for devices, PEM; read again when it changes",
 		parse: func(c *config) parser { return anyText(&c.tlsCertFile) }},
 	{name: "tls-key-file", value: "FILE", used: checked(forEdges),
 		help:  "its key, PEM",
 		parse: func(c *config) parser { return anyText(&c.tlsKeyFile) }},
 	{name: "tls-acme-hosts", value: "LIST", used: checked(forEdges),
-		help:  "host names to get certificates for; not in this version",
-		parse: func(c *config) parser { return list(&c.tlsACMEHosts) }},
+		help:  "host names to get certificates for by ACME; listen must be reachable at port 443 of them",
+		parse: func(c *config) parser { return hostNames(&c.tlsACMEHosts) }},
+	{name: "tls-acme-cache", value: "DIRECTORY", shown: "reprise/acme in the user's cache", used: checked(forEdges),
+		help:  "where these certificates and their keys lie",
+		parse: func(c *config) parser { return anyText(&c.tlsACMECache) }},
+	{name: "tls-acme-directory", value: "URL", def: acme.LetsEncryptURL, used: checked(forEdges),
+		help:  "the authority that issues them",
+		parse: func(c *config) parser { return webURL(&c.tlsACMEDirectory, "https") }},
 	{name: "trusted-proxies", value: "LIST", used: checked(forEdges),
 		help:  "networks whose X-Forwarded-For counts",
 		parse: func(c *config) parser { return networks(&c.trustedProxies) }},

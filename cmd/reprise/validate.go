@@ -19,7 +19,7 @@ func validate(cmd *command, cfg *config, rest []string) []string {
 	if cmd.check != nil {
 		c.problems = append(c.problems, cmd.check(cfg, rest)...)
 	}
-	for _, check := range []func(){c.addresses, c.log, c.pubnub, c.auth, c.tls, c.times, c.tools} {
+	for _, check := range []func(){c.addresses, c.log, c.pubnub, c.auth, c.tls, c.files, c.times, c.tools} {
 		check()
 	}
 	return c.problems
@@ -83,8 +83,13 @@ func (c *checker) log() {
 			c.missing("nats-url", fmt.Sprintf(": %s is one half of a node, the log is elsewhere", c.command))
 		}
 	}
-	if c.uses("nats-creds", "nats-url") && c.cfg.natsCreds != "" && c.cfg.natsURL == "" {
-		c.problem("nats-creds", "is for an external server, but nats-url is not set")
+	for _, name := range []string{"nats-creds", "nats-nkey-file", "nats-ca-file", "nats-cert-file"} {
+		if c.uses(name, "nats-url") && c.isGiven(name) && c.cfg.natsURL == "" {
+			c.problem(name, "is for an external server, but nats-url is not set")
+		}
+	}
+	if c.uses("nats-creds", "nats-nkey-file") && c.cfg.natsCreds != "" && c.cfg.natsNkeyFile != "" {
+		c.problem("nats-nkey-file", "NATS takes one of nats-creds and nats-nkey-file, got both")
 	}
 	if c.uses("nats-url") && c.cfg.natsURL != "" {
 		for _, name := range []string{"nats-listen", "stream-sync"} {
@@ -175,18 +180,51 @@ func (c *checker) auth() {
 }
 
 func (c *checker) tls() {
+	c.pair("tls-cert-file", "tls-key-file")
+	c.pair("admin-tls-cert-file", "admin-tls-key-file")
+	c.pair("nats-cert-file", "nats-key-file")
 	if !c.uses("tls-cert-file", "tls-key-file", "tls-acme-hosts") {
 		return
 	}
-	if c.cfg.tlsCertFile != "" && c.cfg.tlsKeyFile == "" {
-		c.missing("tls-key-file", ": tls-cert-file is set")
+	if len(c.cfg.tlsACMEHosts) > 0 && c.cfg.tlsCertFile != "" {
+		c.problem("tls-acme-hosts", "a certificate comes from one place, and tls-cert-file is set")
 	}
-	if c.cfg.tlsCertFile == "" && c.cfg.tlsKeyFile != "" {
-		c.missing("tls-cert-file", ": tls-key-file is set")
+}
+
+// pair complains about a certificate without its key, and the other way round.
+func (c *checker) pair(cert, key string) {
+	if !c.uses(cert, key) {
+		return
 	}
-	if len(c.cfg.tlsACMEHosts) > 0 {
-		c.problem("tls-acme-hosts", "this version does not get certificates by itself; use tls-cert-file and tls-key-file")
+	switch {
+	case c.isGiven(cert) && !c.isGiven(key):
+		c.missing(key, fmt.Sprintf(": %s is set", cert))
+	case c.isGiven(key) && !c.isGiven(cert):
+		c.missing(cert, fmt.Sprintf(": %s is set", key))
 	}
+}
+
+// files looks at who may read the files that hold secrets; those of settings
+// that are secrets themselves have been looked at when they were read.
+func (c *checker) files() {
+	for name, path := range map[string]string{
+		"tls-key-file": c.cfg.tlsKeyFile, "admin-tls-key-file": c.cfg.adminTLSKeyFile,
+		"nats-key-file": c.cfg.natsKeyFile, "nats-creds": c.cfg.natsCreds, "nats-nkey-file": c.cfg.natsNkeyFile,
+	} {
+		if path == "" || !c.uses(name) {
+			continue
+		}
+		if strings.HasPrefix(name, "nats-") && c.cfg.natsURL == "" {
+			continue // has been complained about, and nobody reads it
+		}
+		doubt, err := checkSecretFile(path)
+		if err != nil {
+			c.problem(name, "%v", err)
+		} else if doubt != "" {
+			c.cfg.doubts = append(c.cfg.doubts, fmt.Sprintf("%s: %s (%s)", name, doubt, c.cfg.origins[name]))
+		}
+	}
+	slices.Sort(c.cfg.doubts)
 }
 
 func (c *checker) times() {

@@ -158,6 +158,54 @@ func list(p *[]string) parser {
 	}
 }
 
+// webOrigins takes origins of web pages, separated by commas: scheme://host or
+// a host for any scheme, with a port where it is not the scheme's. There is no
+// wildcard, because a token goes with each connection, and no null, because that
+// is the origin of every sandboxed page whoever made it.
+func webOrigins(p *[]string) parser {
+	return func(text string) error {
+		var items []string
+		if err := list(&items)(text); err != nil {
+			return err
+		}
+		for _, item := range items {
+			with := item
+			if !strings.Contains(with, "://") {
+				with = "any://" + item
+			}
+			u, err := url.Parse(with)
+			switch {
+			case strings.Contains(item, "*"):
+				return errors.New("has a wildcard: list each origin")
+			case item == "null":
+				return errors.New("has null, which is the origin of any sandboxed page")
+			case err != nil || u.Hostname() == "" || u.User != nil || strings.TrimSuffix(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
+				return fmt.Errorf("has an item that is no origin such as https://app.example: %q", item)
+			}
+		}
+		*p = items
+		return nil
+	}
+}
+
+// hostNames takes host names separated by commas.
+func hostNames(p *[]string) parser {
+	return func(text string) error {
+		var items []string
+		if err := list(&items)(text); err != nil {
+			return err
+		}
+		for _, item := range items {
+			_, err := netip.ParseAddr(item)
+			if u, e := url.Parse("//" + item); err == nil || e != nil || u.Hostname() != item || strings.ContainsAny(item, "*:@") || !strings.Contains(item, ".") {
+				return fmt.Errorf("has an item that is no full host name: %q", item)
+			}
+		}
+		*p = items
+		return nil
+	}
+}
+
 // networks takes networks and addresses separated by commas.
 func networks(p *[]netip.Prefix) parser {
 	return func(text string) error {

@@ -2,11 +2,12 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"net/http"
 	"os"
 	"slices"
 	"time"
+
+	"go.opentelemetry.io/otel/metric"
 
 	"reprise/bridge"
 	"reprise/edge"
@@ -30,12 +31,16 @@ func nodeName(cfg *config) string {
 	return stream.SafeName(name)
 }
 
-func (n *node) streamConfig(telemetry *otel.Telemetry) stream.Config {
+func (n *node) streamConfig(meter metric.Meter) stream.Config {
 	cfg := n.call.cfg
 	sc := stream.Config{
 		DataDir:  cfg.dataDir,
 		URL:      cfg.natsURL,
 		Creds:    cfg.natsCreds,
+		Nkey:     cfg.natsNkeyFile,
+		CA:       cfg.natsCAFile,
+		Cert:     cfg.natsCertFile,
+		Key:      cfg.natsKeyFile,
 		Listen:   cfg.natsListen,
 		Node:     n.name,
 		Shards:   cfg.streamShards,
@@ -44,7 +49,7 @@ func (n *node) streamConfig(telemetry *otel.Telemetry) stream.Config {
 		MaxBytes: cfg.streamMaxBytes,
 		MaxDrift: cfg.maxDrift,
 		Logger:   n.call.log,
-		Meter:    telemetry.MeterProvider().Meter(scope),
+		Meter:    meter,
 	}
 	if cfg.streamSync == "always" {
 		sc.SyncAlways = true
@@ -74,7 +79,7 @@ func (n *node) bridgeConfig(telemetry *otel.Telemetry) bridge.Config {
 		Tracer: telemetry.TracerProvider().Tracer(scope),
 	}
 	if cfg.pubnubToken.isSet() {
-		bc.Token = cfg.pubnubToken.reveal
+		bc.Token = currentSecret(cfg, "pubnub-token", cfg.pubnubToken, n.call.log)
 	}
 	if n.roles.emulator {
 		bc.Origin, bc.TLS = n.emulator, false
@@ -111,18 +116,6 @@ func (n *node) edgeConfig(telemetry *otel.Telemetry, address func(*http.Request)
 		ec.Authenticate = n.verifier.authenticate
 	}
 	return ec
-}
-
-// loadCertificate reads the certificate of the device listener; nil is none.
-func loadCertificate(cfg *config) (*tls.Certificate, error) {
-	if cfg.tlsCertFile == "" {
-		return nil, nil
-	}
-	certificate, err := tls.LoadX509KeyPair(cfg.tlsCertFile, cfg.tlsKeyFile)
-	if err != nil {
-		return nil, err
-	}
-	return &certificate, nil
 }
 
 func (n *node) adminHandler(telemetry *otel.Telemetry) http.Handler {
