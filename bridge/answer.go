@@ -51,9 +51,9 @@ func (sh *shard) retry(ctx context.Context, seq uint64) (outcomeOf, error) {
 	if d.Size > len(d.Raw) {
 		return outcomeOf{Result: "refused", Reason: string(TooLarge), Detail: "payload: not kept whole"}, nil
 	}
-	none := spans{tracer: b.cfg.Tracer}
-	defer none.end(nil)
-	it := b.intake(ctx, m, &none)
+	spans := b.newSpans()
+	defer spans.end(nil)
+	it := b.intake(ctx, m, &spans)
 	out := outcomeOf{Result: "stored"}
 	switch {
 	case it.dead == nil && it.outcome == isEvent && b.cfg.Log.Shard(it.user) != sh.writer.Shard():

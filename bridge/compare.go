@@ -331,7 +331,7 @@ func (c *comparison) merge(ctx context.Context, user string, found []message, ke
 		there[held[i].id] = struct{}{}
 	}
 	newest := ""
-	spans := spans{tracer: t.b.cfg.Tracer, trust: t.b.cfg.TrustRemoteTrace}
+	spans := t.b.newSpans()
 	var dead []stream.DeadLetter
 	fresh := 0
 	for i := range found {

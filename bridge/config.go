@@ -69,11 +69,15 @@ type Config struct {
 	Logger *slog.Logger
 	// Meter makes the instruments. nil makes none.
 	Meter metric.Meter
-	// Tracer starts a span for each event that its sampler takes. nil, or the
-	// API's own that does nothing: no spans, and no cost.
+	// Tracer starts the spans of each event that is traced. nil, or the API's own
+	// that does nothing: no spans, and no cost.
 	Tracer trace.Tracer
-	// TrustRemoteTrace makes a publisher's sampled trace context the parent of
-	// the event's span. False: it becomes a link, and the sampler here decides.
+	// Sample decides whether an event is traced, before anything is spent on it;
+	// any goroutine may call it. nil traces every event.
+	Sample func() bool
+	// TrustRemoteTrace lets a publisher decide that with the sampled flag of its
+	// trace context. False: Sample decides. Either way the event goes on in the
+	// publisher's trace.
 	TrustRemoteTrace bool
 }
 
@@ -153,6 +157,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if _, off := c.Tracer.(tracenoop.Tracer); off {
 		c.Tracer = nil // its spans cost as much as real ones that are not sampled
+	}
+	if c.Sample == nil {
+		c.Sample = func() bool { return true }
 	}
 	return c, errors.Join(all...)
 }

@@ -12,46 +12,73 @@ import (
 )
 
 // spans are those of one page: begun before an event is appended and ended
-// when it is stored. Without a tracer nothing here does or allocates anything.
+// when it is stored. Without a tracer, and for an event that is not sampled,
+// nothing here allocates anything.
 type spans struct {
 	tracer trace.Tracer
+	sample func() bool
 	trust  bool
 	open   []trace.Span
 }
 
-// begin starts ev's span, if the sampler takes it, and puts its context into
-// ev. An event that is not sampled carries none.
+func (b *Bridge) newSpans() spans {
+	return spans{tracer: b.cfg.Tracer, sample: b.cfg.Sample, trust: b.cfg.TrustRemoteTrace}
+}
+
+// sampled decides whether m is traced, and in which context.
+func (s *spans) sampled(m *message) (remote trace.SpanContext, yes bool) {
+	if s.trust && len(m.meta) > 0 {
+		if remote = remoteContext(m.meta); remote.IsValid() {
+			return remote, remote.IsSampled()
+		}
+	}
+	if !s.sample() {
+		return trace.SpanContext{}, false
+	}
+	return remoteContext(m.meta), true
+}
+
+// Attributes that are the same for each event.
+var (
+	processing = trace.WithAttributes(
+		attribute.String("messaging.system", "pubnub"),
+		attribute.String("messaging.operation.name", "process"),
+		attribute.String("messaging.operation.type", "process"))
+	appending = trace.WithAttributes(
+		attribute.String("messaging.system", "nats"),
+		attribute.String("messaging.operation.name", "publish"),
+		attribute.String("messaging.operation.type", "send"),
+		attribute.String("messaging.destination.template", "reprise.ev.{shard}.{user}"))
+)
+
+// begin starts ev's spans if it is traced: that of taking it from PubNub, which
+// is the publisher's child where the message came with a trace, and within it
+// that of storing it, whose context goes into ev. The names are those of the
+// OpenTelemetry conventions for messaging.
 func (s *spans) begin(ctx context.Context, ev *stream.Event, m *message) {
 	if s.tracer == nil {
 		return
 	}
-	_, carries := parseChannel(m.channel)
-	opts := []trace.SpanStartOption{
-		trace.WithSpanKind(trace.SpanKindConsumer),
-		trace.WithAttributes(
-			attribute.String("messaging.system", "pubnub"),
-			attribute.String("messaging.operation.name", "process"),
-			attribute.String("messaging.operation.type", "process"),
-			attribute.String("messaging.destination.template", carries.template()),
-			attribute.String("messaging.pubnub.timetoken", m.timetoken),
-		),
-	}
-	if remote := remoteContext(m.meta); remote.IsValid() {
-		if s.trust && remote.IsSampled() {
-			ctx = trace.ContextWithRemoteSpanContext(ctx, remote)
-		} else {
-			opts = append(opts, trace.WithLinks(trace.Link{SpanContext: remote}))
-		}
-	}
-	_, span := s.tracer.Start(ctx, "process "+carries.template(), opts...)
-	sc := span.SpanContext()
-	if !sc.IsValid() || !sc.IsSampled() {
-		span.End()
+	remote, yes := s.sampled(m)
+	if !yes {
 		return
 	}
-	s.open = append(s.open, span)
-	ev.Traceparent = "00-" + sc.TraceID().String() + "-" + sc.SpanID().String() + "-01"
-	ev.Tracestate = sc.TraceState().String()
+	if remote.IsValid() {
+		ctx = trace.ContextWithRemoteSpanContext(ctx, remote.WithTraceFlags(trace.FlagsSampled))
+	}
+	_, carries := parseChannel(m.channel)
+	ctx, process := s.tracer.Start(ctx, "process "+carries.template(), trace.WithSpanKind(trace.SpanKindConsumer), processing,
+		trace.WithAttributes(
+			attribute.String("messaging.destination.template", carries.template()),
+			attribute.String("messaging.message.id", m.timetoken),
+			attribute.Int("messaging.message.body.size", len(m.payload)),
+		))
+	_, store := s.tracer.Start(ctx, "publish reprise.ev.{shard}.{user}", trace.WithSpanKind(trace.SpanKindProducer), appending)
+	s.open = append(s.open, store, process)
+	if sc := store.SpanContext(); sc.IsSampled() {
+		ev.Traceparent = "00-" + sc.TraceID().String() + "-" + sc.SpanID().String() + "-01"
+		ev.Tracestate = sc.TraceState().String()
+	}
 }
 
 // end ends all spans of the page.
@@ -62,6 +89,8 @@ func (s *spans) end(err error) {
 		}
 		span.End()
 	}
+	clear(s.open)
+	s.open = s.open[:0]
 }
 
 // remoteContext reads traceparent and tracestate (W3C Trace Context 1) from a

@@ -74,60 +74,91 @@ func TestNoTracerNoCost(t *testing.T) {
 	}
 }
 
+// TestUnsampledCostsNothing is an event with a trace that is not sampled, with a
+// tracer that would keep it.
+func TestUnsampledCostsNothing(t *testing.T) {
+	s := spans{tracer: trace.NewTracerProvider().Tracer("bridge"), sample: func() bool { return false }}
+	ev, m := &stream.Event{}, &message{channel: "user." + testUser + ".sync", meta: []byte(`{"traceparent":"` + sampledParent + `"}`)}
+	if n := testing.AllocsPerRun(100, func() { s.begin(t.Context(), ev, m); s.end(nil) }); n != 0 || ev.Traceparent != "" {
+		t.Errorf("an event that is not sampled: %v allocations, traceparent %q, want none", n, ev.Traceparent)
+	}
+}
+
+// BenchmarkUnsampled is what tracing costs an event that is not traced.
+func BenchmarkUnsampled(b *testing.B) {
+	s := spans{tracer: trace.NewTracerProvider().Tracer("bridge"), sample: func() bool { return false }}
+	ev, m := &stream.Event{}, &message{channel: "user." + testUser + ".sync", meta: []byte(`{"traceparent":"` + sampledParent + `"}`)}
+	b.ReportAllocs()
+	for b.Loop() {
+		s.begin(b.Context(), ev, m)
+	}
+}
+
 // TestSpans looks at the spans and at the headers of the stored events.
 func TestSpans(t *testing.T) {
 	t.Parallel()
+	const tracestate = "v=1"
 	for _, tt := range []struct {
-		name    string
-		trust   bool
-		sampler trace.Sampler
-		meta    string
-		traced  bool
-		parent  bool // the publisher's span is the parent
-		linked  bool
+		name   string
+		trust  bool
+		sample bool
+		meta   string
+		traced bool
+		parent bool // the publisher's span is the parent
 	}{
-		{"sampled here", false, trace.AlwaysSample(), "", true, false, false},
-		{"not sampled here", false, trace.NeverSample(), "", false, false, false},
-		{"publisher's, trusted", true, trace.ParentBased(trace.NeverSample()), sampledParent, true, true, false},
-		{"publisher's, not trusted", false, trace.ParentBased(trace.NeverSample()), sampledParent, false, false, false},
-		{"publisher's, as a link", false, trace.AlwaysSample(), sampledParent, true, false, true},
-		{"publisher's, not sampled", true, trace.AlwaysSample(), unsampledParent, true, false, true},
+		{"sampled here", false, true, "", true, false},
+		{"not sampled here", false, false, "", false, false},
+		{"publisher's, trusted", true, false, sampledParent, true, true},
+		{"publisher's, not sampled, trusted", true, true, unsampledParent, false, false},
+		{"nothing of the publisher to trust", true, true, "", true, false},
+		{"publisher's, not trusted", false, false, sampledParent, false, false},
+		{"publisher's, sampled here", false, true, sampledParent, true, true},
+		{"publisher's, not sampled, sampled here", false, true, unsampledParent, true, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			recorder := tracetest.NewSpanRecorder()
-			provider := trace.NewTracerProvider(trace.WithSampler(tt.sampler), trace.WithSpanProcessor(recorder))
+			provider := trace.NewTracerProvider(trace.WithSampler(trace.AlwaysSample()), trace.WithSpanProcessor(recorder))
 			r := newRig(t, 1, pubnubtest.Config{})
-			r.cfg.Tracer, r.cfg.TrustRemoteTrace = provider.Tracer("bridge"), tt.trust
+			r.cfg.Tracer, r.cfg.TrustRemoteTrace, r.cfg.Sample = provider.Tracer("bridge"), tt.trust, func() bool { return tt.sample }
 			r.follow()
 			stop := r.start()
 			var options []pubnubtest.PublishOption
 			if tt.meta != "" {
-				options = append(options, pubnubtest.Meta([]byte(`{"traceparent":"`+tt.meta+`","tracestate":"v=1"}`)))
+				options = append(options, pubnubtest.Meta([]byte(`{"traceparent":"`+tt.meta+`","tracestate":"`+tracestate+`"}`)))
 			}
 			r.pubnub.Publish("user."+testUser+".notifications", []byte(`{}`), options...)
 			rec := r.events(1)[0]
 			stop()
 			spans := recorder.Ended()
-			if (rec.Traceparent != "") != tt.traced || (len(spans) == 1) != tt.traced {
+			want := 0
+			if tt.traced {
+				want = 2
+			}
+			if (rec.Traceparent != "") != tt.traced || len(spans) != want {
 				t.Fatalf("traceparent %q, %d spans, want traced %v", rec.Traceparent, len(spans), tt.traced)
 			}
 			if !tt.traced {
 				return
 			}
-			span := spans[0]
-			if want := "00-" + span.SpanContext().TraceID().String() + "-" + span.SpanContext().SpanID().String() + "-01"; rec.Traceparent != want {
+			store, process := spans[0], spans[1]
+			if want := "00-" + store.SpanContext().TraceID().String() + "-" + store.SpanContext().SpanID().String() + "-01"; rec.Traceparent != want {
 				t.Errorf("traceparent = %q, want %q", rec.Traceparent, want)
 			}
-			if span.Parent().IsValid() != tt.parent || (len(span.Links()) == 1) != tt.linked || span.Name() != "process user.{user}.notifications" {
-				t.Errorf("span %q: parent %v, links %v, want parent %v, link %v", span.Name(), span.Parent(), span.Links(), tt.parent, tt.linked)
+			if process.Name() != "process user.{user}.notifications" || store.Name() != "publish reprise.ev.{shard}.{user}" || store.Parent().SpanID() != process.SpanContext().SpanID() {
+				t.Errorf("spans %q under %v and %q, want the publish within the process", store.Name(), store.Parent(), process.Name())
 			}
-			if tt.parent && (rec.Tracestate != "v=1" || span.SpanContext().TraceID().String() != sampledParent[3:35]) {
-				t.Errorf("event in trace %s with state %q, want the publisher's", span.SpanContext().TraceID(), rec.Tracestate)
+			if process.Parent().IsValid() != tt.parent {
+				t.Errorf("parent %v, want one: %v", process.Parent(), tt.parent)
 			}
-			for _, a := range span.Attributes() {
-				if strings.Contains(a.Value.String(), testUser) {
-					t.Errorf("attribute %s = %s names a user", a.Key, a.Value.String())
+			if tt.parent && (rec.Tracestate != tracestate || process.SpanContext().TraceID().String() != sampledParent[3:35] || process.Parent().SpanID().String() != sampledParent[36:52]) {
+				t.Errorf("event in trace %s under %s with state %q, want the publisher's", process.SpanContext().TraceID(), process.Parent().SpanID(), rec.Tracestate)
+			}
+			for _, span := range spans {
+				for _, a := range span.Attributes() {
+					if strings.Contains(a.Value.String(), testUser) {
+						t.Errorf("attribute %s = %s names a user", a.Key, a.Value.String())
+					}
 				}
 			}
 		})

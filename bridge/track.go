@@ -98,7 +98,7 @@ type heldPage struct {
 func (b *Bridge) newTrack(sh *shard, lane string, mark *stream.Bookmark, users func(context.Context) ([]string, error)) (*track, error) {
 	t := &track{
 		b: b, shard: sh, lane: lane, mark: mark, users: users, begun: make(chan struct{}),
-		spans:    spans{tracer: b.cfg.Tracer, trust: b.cfg.TrustRemoteTrace},
+		spans:    b.newSpans(),
 		late:     make(map[string][]stream.Event),
 		saveSoon: make(chan struct{}, 1), drainSoon: make(chan struct{}, 1), fillSoon: make(chan struct{}, 1),
 		held: make(map[string]*heldUser), wanted: make(map[string]*want),

@@ -39,7 +39,8 @@ type conn struct {
 	replayed int             // event frames before caught_up
 	// incomplete: the welcome said that something is missing.
 	incomplete bool
-	heard      uint64 // announcements before this one were sent, or came too early
+	heard      uint64      // announcements before this one were sent, or came too early
+	linked     *replaySpan // nil unless a sampled event was replayed
 
 	// owned by the reader
 	messages, controls bucket

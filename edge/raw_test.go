@@ -139,10 +139,10 @@ func (p *played) authenticated(token, device string) *device {
 // this edge does not yet: it has been welcomed, and has nothing else.
 func (p *played) openedAt(user, device string, cursor stream.Position) *raw {
 	near, far := net.Pipe()
-	c := &conn{server: p.Server, shard: p.shards[0], user: user, device: device, welcomed: make(chan struct{}), gone: make(chan struct{})}
+	c := &conn{server: p.Server, shard: p.shards[0], user: user, device: device, connected: time.Now(), welcomed: make(chan struct{}), gone: make(chan struct{})}
 	c.wire = &wire{Conn: far, elapsed: p.elapsed, slow: p.cfg.SlowTimeout}
 	c.runs = c.run
-	c.tail, c.arrival = c.shard.reserve(user, device, 1)
+	c.tail, c.arrival = c.shard.reserve(user, device, p.cfg.MaxConnectionsPerUser)
 	c.phase.Store(phaseReplaying)
 	c.moveTo(cursor)
 	c.shard.attach(c)

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -74,6 +75,65 @@ func (s *spans) OnEnd(sp sdktrace.ReadOnlySpan) {
 }
 func (*spans) Shutdown(context.Context) error   { return nil }
 func (*spans) ForceFlush(context.Context) error { return nil }
+
+// TestReplayIsLinked has a device come back to sampled events: the replay is a
+// trace of its own, with links to theirs.
+func TestReplayIsLinked(t *testing.T) {
+	t.Parallel()
+	kept := &spans{}
+	tracer := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(kept)).Tracer("edge")
+	synctest.Test(t, func(t *testing.T) {
+		p := play(t, Config{Tracer: tracer, Node: "edge-1"})
+		a := p.joined(uuidA, uuidOf('a', 1), "") // keeps the tail
+		const parent = "00-0af7651916cd43dd8448eb211c80319%x-b7ad6b7169203331-01"
+		for n := range 3 {
+			tp := fmt.Sprintf(parent, n)
+			if n == 1 {
+				tp = ""
+			}
+			p.step(stream.Record{Kind: stream.KindEvent, User: uuidA, Traceparent: tp, Frame: []byte(`{"type":"event"}`)})
+			a.want("event")
+		}
+		synctest.Wait()
+		live := len(kept.list)
+		b := p.openedAt(uuidA, uuidOf('a', 2), at(1))
+		for range 4 { // three events and caught_up
+			b.frame()
+		}
+		synctest.Wait()
+		if live != 2 || len(kept.list) != 3 {
+			t.Fatalf("spans = %d live and %d in all, want 2 and 3", live, len(kept.list))
+		}
+		sp := kept.list[2]
+		if sp.Name() != "replay websocket" || sp.Parent().IsValid() || len(sp.Links()) != 2 {
+			t.Fatalf("span %s under %v with %d links, want replay websocket without a parent and 2 links", sp.Name(), sp.Parent(), len(sp.Links()))
+		}
+		for i, n := range []int{0, 2} {
+			if got, want := sp.Links()[i].SpanContext.TraceID().String(), fmt.Sprintf(parent, n)[3:35]; got != want || got == sp.SpanContext().TraceID().String() {
+				t.Errorf("link %d is to %s, want to %s, another trace", i, got, want)
+			}
+		}
+	})
+}
+
+// TestUnsampledCostsNothing holds an event without a trace to no allocation.
+func TestUnsampledCostsNothing(t *testing.T) {
+	r := stream.Record{Kind: stream.KindEvent, User: uuidA, Frame: []byte(`{}`)}
+	if n := testing.AllocsPerRun(100, func() { newSpan(&r) }); n != 0 {
+		t.Errorf("newSpan(not sampled) allocates %v times, want 0", n)
+	}
+}
+
+// BenchmarkUnsampled is what tracing costs an edge for an event that is not traced.
+func BenchmarkUnsampled(b *testing.B) {
+	r := stream.Record{Kind: stream.KindEvent, User: uuidA, Frame: []byte(`{}`)}
+	b.ReportAllocs()
+	for b.Loop() {
+		if newSpan(&r) != nil {
+			b.Fatal("a span for an event that is not sampled")
+		}
+	}
+}
 
 func TestSampledEventMakesOneSpan(t *testing.T) {
 	t.Parallel()

@@ -39,6 +39,7 @@ func (c *conn) run() {
 	defer c.server.writers.Done()
 	for {
 		if c.ending.Load() != 0 {
+			c.endReplay(false)
 			c.farewell()
 			c.state.Store(writerDead)
 			return
@@ -160,6 +161,7 @@ func (c *conn) caughtUp(b *outbox) {
 	c.spoke.Store(int64(c.server.elapsed()))
 	c.heard = c.server.announcements.next()
 	c.phase.Store(phaseLive)
+	c.endReplay(true)
 	c.server.wheel.schedule(c, c.server.elapsed())
 }
 
@@ -188,6 +190,9 @@ func (c *conn) events(b *outbox, live bool) bool {
 			}
 		} else {
 			c.replayed++
+			if e.trace != nil {
+				c.replaying(e.trace)
+			}
 		}
 		if len(b.bytes) >= flushAt && !c.flush(b) {
 			return false

@@ -19,7 +19,10 @@
 //     default, or grpc. Endpoints, headers, certificates, timeouts, batching and
 //     limits are the exporters' and the SDK's own variables.
 //   - OTEL_TRACES_SAMPLER: as in the specification; left out it is
-//     parentbased_traceidratio with 0.01, not with 1.
+//     parentbased_traceidratio with 0.01, not with 1. It decides where a trace
+//     comes into the relay, see [Telemetry.Sample], and by chance, not by the
+//     trace id, which its publisher may have chosen. Elsewhere only always_off
+//     means something: no spans of this process.
 //   - OTEL_PROPAGATORS, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES,
 //     OTEL_SDK_DISABLED.
 //

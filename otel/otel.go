@@ -38,8 +38,6 @@ import (
 )
 
 const (
-	// sampleRatio is the share of traces that is kept unless a variable says otherwise.
-	sampleRatio = 0.01
 	// shutdownMost bounds Shutdown, a collector that does not answer included.
 	shutdownMost = 5 * time.Second
 	// complainEvery bounds the log lines about exports that fail.
@@ -59,6 +57,7 @@ type Config struct {
 // Telemetry is the process's OpenTelemetry. Safe for concurrent use.
 type Telemetry struct {
 	tracing    trace.TracerProvider
+	sampling   sampling
 	metering   *sdkmetric.MeterProvider
 	propagator propagation.TextMapPropagator
 	registry   *prometheus.Registry
@@ -228,10 +227,10 @@ func (t *Telemetry) startTraces(ctx context.Context, list []string, res *resourc
 	if len(list) == 0 {
 		return nil
 	}
-	options := []sdktrace.TracerProviderOption{sdktrace.WithResource(res)}
-	if getenv("OTEL_TRACES_SAMPLER") == "" {
-		options = append(options, sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(sampleRatio))))
+	if t.sampling = readSampling(); t.sampling.off {
+		return nil
 	}
+	options := []sdktrace.TracerProviderOption{sdktrace.WithResource(res), sdktrace.WithSampler(sdktrace.AlwaysSample())}
 	for _, one := range list {
 		var exporter sdktrace.SpanExporter
 		var err error
@@ -262,6 +261,10 @@ func (t *Telemetry) startTraces(ctx context.Context, list []string, res *resourc
 
 // TracerProvider makes tracers; they do nothing unless traces are exported.
 func (t *Telemetry) TracerProvider() trace.TracerProvider { return t.tracing }
+
+// Sample decides whether an event whose trace comes into the relay is traced, as
+// OTEL_TRACES_SAMPLER says. What a span is started for is kept.
+func (t *Telemetry) Sample() bool { return t.sampling.sample() }
 
 // MeterProvider makes meters. Their instruments are always there to be scraped.
 func (t *Telemetry) MeterProvider() metric.MeterProvider { return t.metering }

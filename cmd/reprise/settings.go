@@ -30,7 +30,7 @@ type config struct {
 
 	pubnubSubscribeKey, pubnubPublishKey, pubnubToken secret
 	pubnubOrigin                                      string
-	pubnubTLS, pubnubLanes                            bool
+	pubnubTLS, pubnubLanes, pubnubTrustTraces         bool
 	pubnubChannels                                    []string
 	pubnubReconcile                                   time.Duration // 0 is never
 	pubnubHistoryRate                                 rate.Limit
@@ -210,6 +210,10 @@ var table = []setting{
 	{name: "pubnub-history-rate", value: "RATE", def: "20/s", used: checked(forBridges),
 		help:  "most requests for PubNub's history",
 		parse: func(c *config) parser { return frequency(&c.pubnubHistoryRate, false) }},
+
+	{name: "pubnub-trust-traces", def: "false", used: checked(forBridges),
+		help:  "let publishers decide which events are traced, by the sampled flag of their traceparent",
+		parse: func(c *config) parser { return boolean(&c.pubnubTrustTraces) }},
 
 	{name: "auth", value: "jwt|none", def: "jwt", used: checked(forEdges),
 		help:  "how devices say who they are; none only on loopback",

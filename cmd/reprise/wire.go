@@ -77,6 +77,9 @@ func (n *node) bridgeConfig(telemetry *otel.Telemetry) bridge.Config {
 		Logger: n.call.log,
 		Meter:  telemetry.MeterProvider().Meter(scope),
 		Tracer: telemetry.TracerProvider().Tracer(scope),
+		Sample: telemetry.Sample,
+
+		TrustRemoteTrace: cfg.pubnubTrustTraces,
 	}
 	if cfg.pubnubToken.isSet() {
 		bc.Token = currentSecret(cfg, "pubnub-token", cfg.pubnubToken, n.call.log)
