@@ -114,6 +114,23 @@ func newInstruments(meter metric.Meter, b *Bridge) (*instruments, error) {
 	for _, r := range reasons {
 		in.dead.Add(context.Background(), 0, in.byReason[r])
 	}
+	for _, r := range pollResults {
+		in.polls.Add(context.Background(), 0, in.byResult[r])
+	}
+	for _, as := range []metric.MeasurementOption{in.asStored, in.asDuplicate, in.asDead, in.asAnnouncement, in.asHeartbeat} {
+		in.messages.Add(context.Background(), 0, as)
+	}
+	for _, why := range []string{whyFlood, whyOutage, whySpoilt, whyLost, whyNew, whyReconcile} {
+		in.history.Add(context.Background(), 0, metric.WithAttributes(attribute.String("why", why)))
+	}
+	for _, r := range []string{"published", "duplicate", "expired", "dead"} {
+		in.updates.Add(context.Background(), 0, result(r))
+	}
+	for _, call := range []string{"publish", "counts", "fetch", "group"} {
+		for _, r := range callResults {
+			in.calls.Add(context.Background(), 0, metric.WithAttributes(attribute.String("call", call), attribute.String("result", string(r))))
+		}
+	}
 	return in, nil
 }
 

@@ -41,6 +41,7 @@ type conn struct {
 	incomplete bool
 	heard      uint64      // announcements before this one were sent, or came too early
 	linked     *replaySpan // nil unless a sampled event was replayed
+	fromLog    bool        // of the replay, something was read from the log
 
 	// owned by the reader
 	messages, controls bucket

@@ -35,6 +35,9 @@ var (
 	refuseNoUpgrade = &refusal{http.StatusUpgradeRequired, "upgrade", "a WebSocket handshake, version 13", 0}
 )
 
+// refusals are the codes above, each once.
+var refusals = []string{"starting", "draining", "too_many_connections", "origin", "unauthorized", "user", "device_id", "since", "user_id", "echo", "upgrade"}
+
 func (rf *refusal) write(w http.ResponseWriter) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")

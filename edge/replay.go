@@ -117,6 +117,7 @@ func (c *conn) replay(b *outbox) bool {
 		return false
 	}
 	for i := range chunk.Records {
+		c.fromLog = true
 		r := &chunk.Records[i]
 		b.events = append(b.events[:0], event{at: r.Position, frame: r.Frame, device: r.Device, expires: r.Expires, trace: newSpan(r)})
 		if !c.events(b, c.phase.Load() == phaseLive) {

@@ -87,6 +87,9 @@ func newServer(cfg Config, shards int) (*Server, error) {
 			elapsed: s.elapsed, users: map[string]*tail{},
 		})
 	}
+	if err := s.gauges(cfg.Meter); err != nil {
+		return nil, fmt.Errorf("edge: %w", err)
+	}
 	return s, nil
 }
 

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"context"
 	"sync"
 	"time"
 )
@@ -162,6 +163,7 @@ func (c *conn) caughtUp(b *outbox) {
 	c.heard = c.server.announcements.next()
 	c.phase.Store(phaseLive)
 	c.endReplay(true)
+	c.server.metrics.caughtUp(c.replayed, c.fromLog, time.Since(c.connected))
 	c.server.wheel.schedule(c, c.server.elapsed())
 }
 
@@ -211,6 +213,8 @@ func (c *conn) flush(b *outbox) bool {
 	if err == nil && b.sent > 0 {
 		c.spoke.Store(int64(c.server.elapsed()))
 		c.server.delivered(b)
+	} else if err != nil && b.sent > 0 {
+		c.server.metrics.failed.Add(context.Background(), int64(b.sent))
 	}
 	b.bytes, b.stored, b.sent = b.bytes[:0], b.stored[:0], 0
 	clear(b.spans)

@@ -75,6 +75,7 @@ type streamState struct {
 	First     uint64    `json:"first_seq"`
 	FirstTime time.Time `json:"first_ts"`
 	Last      uint64    `json:"last_seq"`
+	LastTime  time.Time `json:"last_ts"`
 	Messages  uint64    `json:"messages"`
 }
 

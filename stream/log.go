@@ -96,6 +96,7 @@ type Log struct {
 	logger     *slog.Logger
 	inst       instruments
 	sightings  sightings
+	sights     sights
 	registered *recent[string] // users, see Register
 	stop       context.CancelFunc
 	work       context.Context // ended by Close
@@ -193,6 +194,10 @@ func (l *Log) open(ctx context.Context) error {
 	}
 	l.work, l.stop = context.WithCancel(context.Background())
 	l.reached.Store(time.Now().UnixNano())
+	l.sights.ends = make([]atomic.Pointer[sight], len(l.shards))
+	if err := l.gauges(l.cfg.Meter); err != nil {
+		return fmt.Errorf("stream: instruments: %w", err)
+	}
 	l.working.Go(func() { l.watch(l.work) })
 	l.working.Go(func() { l.writeSightings(l.work) })
 	return nil
@@ -266,25 +271,6 @@ func redacted(urls string) string {
 		}
 	}
 	return strings.Join(list, ",")
-}
-
-// watch asks the server for a sign of life every two seconds, so that
-// Unreachable knows.
-func (l *Log) watch(ctx context.Context) {
-	tick := time.NewTicker(2 * time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		ask, cancel := context.WithTimeout(ctx, 2*time.Second)
-		if _, err := l.info(ask, 0); err == nil {
-			l.reached.Store(time.Now().UnixNano())
-		}
-		cancel()
-	}
 }
 
 // Unreachable says for how long the log has not answered, zero while it does.
