@@ -101,6 +101,12 @@ func newInstruments(meter metric.Meter, b *Bridge) (*instruments, error) {
 			first = err
 		}
 	}
+	gauge("reprise.bridge.silent", "", "1 while nothing good comes from PubNub: polls do nothing but fail for 10 s, or none has ended for 320 s.", func() int64 {
+		if b.Health().Silent {
+			return 1
+		}
+		return 0
+	})
 	gauge("reprise.bridge.shards", "{shard}", "Shards that this bridge writes.", func() int64 { return int64(b.Health().Shards) })
 	gauge("reprise.bridge.lanes", "{lane}", "Lanes that this bridge polls.", b.lanes.Load)
 	gauge("reprise.bridge.filling", "{track}", "Tracks whose history is being compared with the log because something may be missing.", b.filling.Load)

@@ -1,0 +1,3 @@
+module reprise/e2e/prometheus
+
+go 1.26
