@@ -4,11 +4,14 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"log/slog"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"go.opentelemetry.io/otel/trace"
 
 	"reprise/stream"
 )
@@ -39,6 +42,9 @@ func (b *Bridge) intake(ctx context.Context, m *message, open *spans) item {
 	if bad != nil {
 		dead := m.deadLetter(bad)
 		it.dead = &dead
+		if b.cfg.Logger.Enabled(ctx, slog.LevelDebug) {
+			b.cfg.Logger.DebugContext(trace.ContextWithRemoteSpanContext(ctx, remoteContext(m.meta)), "dead letter", "reason", dead.Reason, "timetoken", dead.Timetoken)
+		}
 		return it
 	}
 	if it.outcome == isAnnouncement {

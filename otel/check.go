@@ -25,6 +25,10 @@ var (
 		"OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT",
 		"OTEL_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
 	}
+	logNumbers = []string{
+		"OTEL_BLRP_SCHEDULE_DELAY", "OTEL_BLRP_EXPORT_TIMEOUT", "OTEL_BLRP_MAX_QUEUE_SIZE", "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE",
+		"OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+	}
 	metricNumbers = []string{"OTEL_METRIC_EXPORT_INTERVAL", "OTEL_METRIC_EXPORT_TIMEOUT"}
 )
 
@@ -52,7 +56,8 @@ func getenv(name string) string { return strings.TrimSpace(os.Getenv(name)) }
 
 // checkVariables says everything that is wrong with the variables that these
 // exporters and the SDK under them are about to read.
-func checkVariables(traces, metrics []string) error {
+func checkVariables(on signals) error {
+	traces, metrics := on.traces, on.metrics
 	m := mistakes{seen: map[string]bool{}}
 	if len(traces) > 0 {
 		m.check("OTEL_TRACES_SAMPLER", checkSampler)
@@ -70,6 +75,14 @@ func checkVariables(traces, metrics []string) error {
 	}
 	if slices.Contains(metrics, "otlp") {
 		m.checkOTLP("METRICS")
+	}
+	if len(on.logs) > 0 {
+		for _, name := range logNumbers {
+			m.check(name, checkNumber)
+		}
+	}
+	if slices.Contains(on.logs, "otlp") {
+		m.checkOTLP("LOGS")
 	}
 	return errors.Join(m.errs...)
 }

@@ -15,6 +15,9 @@
 //     otlp, console and none, and for metrics prometheus, which is always on.
 //     Left out: otlp if OTEL_EXPORTER_OTLP_ENDPOINT or the signal's own endpoint
 //     is set, else none.
+//   - OTEL_LOGS_EXPORTER: otlp, console or none. Left out: otlp if
+//     OTEL_EXPORTER_OTLP_LOGS_ENDPOINT is set, else none; an endpoint for all
+//     signals does not ask for it, because logs go to standard error as well.
 //   - OTEL_EXPORTER_OTLP_PROTOCOL (or the signal's own): http/protobuf, the
 //     default, or grpc. Endpoints, headers, certificates, timeouts, batching and
 //     limits are the exporters' and the SDK's own variables.

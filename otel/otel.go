@@ -17,18 +17,23 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/otlptranslator"
+	"go.opentelemetry.io/contrib/bridges/otelslog"
 	"go.opentelemetry.io/contrib/instrumentation/runtime"
 	"go.opentelemetry.io/contrib/propagators/autoprop"
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/exporters/otlp/otlplog/otlploggrpc"
+	"go.opentelemetry.io/otel/exporters/otlp/otlplog/otlploghttp"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	promexporter "go.opentelemetry.io/otel/exporters/prometheus"
+	"go.opentelemetry.io/otel/exporters/stdout/stdoutlog"
 	"go.opentelemetry.io/otel/exporters/stdout/stdoutmetric"
 	"go.opentelemetry.io/otel/exporters/stdout/stdouttrace"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
+	sdklog "go.opentelemetry.io/otel/sdk/log"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -59,6 +64,7 @@ type Telemetry struct {
 	tracing    trace.TracerProvider
 	sampling   sampling
 	metering   *sdkmetric.MeterProvider
+	logging    *sdklog.LoggerProvider // nil where logs are not exported
 	propagator propagation.TextMapPropagator
 	registry   *prometheus.Registry
 	stop       []func(context.Context) error
@@ -87,22 +93,29 @@ func New(ctx context.Context, cfg Config) (*Telemetry, error) {
 	if err := t.startTraces(ctx, on.traces, res); err != nil {
 		return nil, errors.Join(err, t.Shutdown(ctx))
 	}
+	if err := t.startLogs(ctx, on.logs, res); err != nil {
+		return nil, errors.Join(err, t.Shutdown(ctx))
+	}
 	return t, nil
 }
 
 // signals are the exporters of each signal.
-type signals struct{ traces, metrics []string }
+type signals struct{ traces, metrics, logs []string }
 
 // readVariables says what the OTEL_* variables ask for, and all that is wrong
 // with them.
 func readVariables() (on signals, err error) {
-	var terr, merr error
+	var terr, merr, lerr error
 	on.traces, terr = exporters("TRACES", "otlp", "console")
 	on.metrics, merr = exporters("METRICS", "otlp", "console", "prometheus")
+	on.logs, lerr = exporters("LOGS", "otlp", "console")
+	if getenv("OTEL_LOGS_EXPORTER") == "" && getenv("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT") == "" {
+		on.logs = nil // an endpoint for everything asks for no second copy of the log
+	}
 	if strings.EqualFold(getenv("OTEL_SDK_DISABLED"), "true") {
 		on = signals{}
 	}
-	return on, errors.Join(terr, merr, checkPropagators(), checkVariables(on.traces, on.metrics))
+	return on, errors.Join(terr, merr, lerr, checkPropagators(), checkVariables(on))
 }
 
 // Check says all that is wrong with the OTEL_* variables, as New would, and
@@ -257,6 +270,47 @@ func (t *Telemetry) startTraces(ctx context.Context, list []string, res *resourc
 	t.tracing = provider
 	t.stop = append(t.stop, provider.Shutdown)
 	return nil
+}
+
+func (t *Telemetry) startLogs(ctx context.Context, list []string, res *resource.Resource) error {
+	if len(list) == 0 {
+		return nil
+	}
+	options := []sdklog.LoggerProviderOption{sdklog.WithResource(res)}
+	for _, one := range list {
+		var exporter sdklog.Exporter
+		var err error
+		switch one {
+		case "console":
+			exporter, err = stdoutlog.New()
+		case "otlp":
+			var how string
+			if how, err = protocol("LOGS"); err != nil {
+				return err
+			}
+			if how == "grpc" {
+				exporter, err = otlploggrpc.New(ctx)
+			} else {
+				exporter, err = otlploghttp.New(ctx)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("otel: logs exporter %s: %w", one, err)
+		}
+		options = append(options, sdklog.WithProcessor(sdklog.NewBatchProcessor(exporter)))
+	}
+	t.logging = sdklog.NewLoggerProvider(options...)
+	t.stop = append(t.stop, t.logging.Shutdown)
+	return nil
+}
+
+// LogHandler exports log lines, with the trace of their context; nil where no
+// variable asks for it. It takes every level.
+func (t *Telemetry) LogHandler() slog.Handler {
+	if t.logging == nil {
+		return nil
+	}
+	return otelslog.NewHandler("reprise", otelslog.WithLoggerProvider(t.logging))
 }
 
 // TracerProvider makes tracers; they do nothing unless traces are exported.

@@ -35,6 +35,7 @@ type call struct {
 	out     io.Writer
 	err     io.Writer
 	log     *slog.Logger
+	level   *slog.LevelVar          // of log
 	abort   *atomic.Pointer[func()] // see program; nil in tests
 }
 
@@ -84,14 +85,14 @@ func (p program) run(ctx context.Context) int {
 	if err != nil {
 		return p.fail("reprise "+cmd.name, err)
 	}
-	log := newLogger(cfg, p.err)
+	log, level := newLogger(cfg, p.err)
 	for _, name := range strangers {
 		log.Warn("unknown variable", "name", name)
 	}
 	for _, doubt := range cfg.doubts {
 		log.Warn("configuration", "doubt", doubt)
 	}
-	err = cmd.run(ctx, &call{command: cmd, cfg: cfg, args: rest, self: cmp.Or(p.self, "reprise"), out: p.out, err: p.err, log: log, abort: p.abort})
+	err = cmd.run(ctx, &call{command: cmd, cfg: cfg, args: rest, self: cmp.Or(p.self, "reprise"), out: p.out, err: p.err, log: log, level: level, abort: p.abort})
 	return p.fail("reprise "+cmd.name, err)
 }
 

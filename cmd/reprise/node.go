@@ -51,6 +51,7 @@ func runNode(ctx context.Context, c *call, r roles) error {
 		return &usageError{problems: []string{err.Error()}} // a variable that it does not understand
 	}
 	defer n.flush(ctx, telemetry)
+	c.log = also(c.log, c.level, telemetry.LogHandler())
 
 	n.log, err = stream.Open(ctx, n.streamConfig(telemetry.MeterProvider().Meter(scope)))
 	if err != nil {

@@ -369,12 +369,15 @@ var table = []setting{
 		parse: func(c *config) parser { return boolean(&c.print) }},
 
 	{name: "log-level", value: "LEVEL", def: "info", used: checked(forLogs),
-		help:  "debug, info, warn or error",
-		parse: func(c *config) parser { return oneOf(&c.logLevel, "debug", "info", "warn", "error") }},
+		help:  "debug, info, warn or error; PUT /v1/log-level changes it while a node runs",
+		parse: func(c *config) parser { return oneOf(&c.logLevel, logLevels...) }},
 	{name: "log-format", value: "text|json", def: "", shown: "text on a terminal, else json", used: checked(forLogs),
 		help:  "how log lines look",
 		parse: func(c *config) parser { return oneOf(&c.logFormat, "", "text", "json") }},
 }
+
+// logLevels are the words of log-level.
+var logLevels = []string{"debug", "info", "warn", "error"}
 
 // announcementsChannel is what the bridge subscribes to besides users.
 const announcementsChannel = "global.announcements"

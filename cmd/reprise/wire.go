@@ -131,6 +131,7 @@ func (n *node) adminHandler(telemetry *otel.Telemetry) http.Handler {
 	dead := (&deadRoutes{log: n.log, logger: n.call.log}).handler()
 	v1.Handle("/v1/dead", dead)
 	v1.Handle("/v1/dead/", dead)
+	v1.Handle("/v1/log-level", levelRoutes(n.call.log, n.call.level))
 	a := &admin{token: n.call.cfg.adminToken, ready: n.ready, metrics: telemetry.MetricsHandler(), v1: v1}
 	return a.handler()
 }
