@@ -100,12 +100,19 @@ func (l *Log) state(ctx context.Context, stream string) (streamState, error) {
 }
 
 // deleteMsg takes the message numbered seq out of stream. One that is gone is
-// no error: the server has several ways to say so, its leader one.
+// no error.
 func (l *Log) deleteMsg(ctx context.Context, stream string, seq uint64) error {
+	return l.remove(ctx, stream, seq, false)
+}
+
+// remove deletes the message numbered seq and, if erase says so, has the server
+// overwrite its bytes. One that is gone is no error: the server has several ways
+// to say so, its leader one.
+func (l *Log) remove(ctx context.Context, stream string, seq uint64, erase bool) error {
 	req := struct {
 		Seq     uint64 `json:"seq"`
 		NoErase bool   `json:"no_erase"`
-	}{seq, true}
+	}{seq, !erase}
 	var answer struct {
 		Error *apiError `json:"error"`
 	}

@@ -216,7 +216,7 @@ func (f *follower) consume(ctx context.Context) error {
 	if err := f.check(ctx); err != nil {
 		return err
 	}
-	name := "edge-" + f.log.cfg.Node
+	name := edgePrefix + f.log.cfg.Node
 	js := f.log.js
 	if err := js.DeleteConsumer(ctx, f.shard.stream, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return err

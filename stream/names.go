@@ -19,6 +19,8 @@ const (
 	outboxSubjects       = outboxPrefix + "*.*"
 	askPrefix            = "reprise.ask."     // of no stream: requests to who writes a shard
 	arrivalsSubject      = "reprise.arrivals" // of no stream: devices that connect
+	edgesSubject         = "reprise.edges"    // of no stream: requests to all edges
+	edgePrefix           = "edge-"            // of an edge's consumers
 
 	checkpointsBucket = "REPRISE_CHECKPOINTS"
 	cursorsBucket     = "REPRISE_CURSORS"
@@ -89,7 +91,10 @@ func outboxSubject(shard int, user string) string {
 func outboxConsumer(shard int) string { return "bridge-" + strconv.Itoa(shard) }
 
 // outboxID is an update's Nats-Msg-Id, in the outbox and in the log.
-func outboxID(user, device, id string) string { return "out:" + user + ":" + device + ":" + id }
+func outboxID(user, device, id string) string { return outboxIDs(user) + device + ":" + id }
+
+// outboxIDs is how all of a user's begin.
+func outboxIDs(user string) string { return "out:" + user + ":" }
 
 func askSubject(shard int) string { return askPrefix + strconv.Itoa(shard) }
 

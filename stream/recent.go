@@ -57,6 +57,17 @@ func (r *recent[K]) forget(key K) {
 	delete(r.since, key)
 }
 
+// drop forgets the keys that which says.
+func (r *recent[K]) drop(which func(K) bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key := range r.since {
+		if which(key) {
+			delete(r.since, key)
+		}
+	}
+}
+
 // prune forgets what is too old, and the oldest until most are left. Called
 // with mu held.
 func (r *recent[K]) prune(now time.Time, most int) {

@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -88,109 +87,15 @@ func (l *Log) FollowRegistrations(ctx context.Context, shard int, fn func(Regist
 	if shard < 0 || shard >= len(l.shards) {
 		return fmt.Errorf("stream: shard %d of %d", shard, len(l.shards))
 	}
-	f := &registrationFollower{log: l, filter: kvSubject(checkpointsBucket, registrationKey(shard, "*")), fn: fn, current: current}
-	for n := 0; ctx.Err() == nil; n++ {
-		f.at = 0
-		err := f.consume(ctx)
-		if f.at != 0 {
-			n = 0
-		}
-		if ctx.Err() == nil {
-			l.logger.Warn("registrations are followed anew", "shard", shard, "err", err)
-			retry(ctx, n)
-		}
-	}
-	return nil
-}
-
-// registrationFollower follows the registrations of one shard. Its fields are
-// owned by FollowRegistrations's goroutine.
-type registrationFollower struct {
-	log     *Log
-	filter  string
-	fn      func(Registration)
-	current func() // nil once it was called
-	at      uint64 // newest record that was handed out since the consumer was made
-}
-
-// currentPatience is how long nothing comes before the end is looked for anew:
-// the record there may have been deleted before it was handed out.
-const currentPatience = time.Second
-
-// consume hands out the newest record of every user and then what comes.
-func (f *registrationFollower) consume(ctx context.Context) error {
-	ctx, release := f.log.untilReconnected(ctx)
-	defer release()
-	end, err := f.end(ctx)
-	if err != nil {
-		return err
-	}
-	return f.deliver(ctx, end)
-}
-
-// deliver makes a consumer and hands out what it delivers. With the record at
-// end, all that there were have been handed out.
-func (f *registrationFollower) deliver(ctx context.Context, end uint64) error {
-	c, err := f.log.js.OrderedConsumer(ctx, kvStream(checkpointsBucket), jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{f.filter}, DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy,
-	})
-	if err != nil {
-		return err
-	}
-	it, err := c.Messages()
-	if err != nil {
-		return err
-	}
-	defer it.Stop()
-	for {
-		wait, cancel := ctx, context.CancelFunc(func() {})
-		if f.current != nil {
-			if f.at >= end {
-				f.current()
-				f.current = nil
-				continue
+	f := &keyFollower{
+		log: l, bucket: checkpointsBucket, filter: kvSubject(checkpointsBucket, registrationKey(shard, "*")), current: current,
+		fn: func(m jetstream.Msg, seq uint64) {
+			var rec registrationRecord
+			if json.Unmarshal(m.Data(), &rec) == nil {
+				fn(Registration{User: userOf(m.Subject()), Lane: rec.Lane, At: time.UnixMilli(rec.At), rev: seq})
 			}
-			wait, cancel = context.WithTimeout(ctx, currentPatience)
-		}
-		m, err := it.Next(jetstream.NextContext(wait))
-		cancel()
-		switch {
-		case err == nil:
-			if err := f.hand(m); err != nil {
-				return err
-			}
-		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
-			if end, err = f.end(ctx); err != nil {
-				return err
-			}
-		default:
-			return cmp.Or(context.Cause(ctx), err)
-		}
+		},
 	}
-}
-
-// end is the sequence of the newest registration as the bucket's leader knows
-// it, 0 when there is none.
-func (f *registrationFollower) end(ctx context.Context) (uint64, error) {
-	m, err := f.log.leaderGet(ctx, kvStream(checkpointsBucket), msgGet{LastFor: f.filter})
-	if errors.Is(err, errNoMessage) {
-		return 0, nil
-	}
-	return m.Seq, err
-}
-
-// hand hands out m. What is no registration, the mark of a deletion say, only
-// moves the position.
-func (f *registrationFollower) hand(m jetstream.Msg) error {
-	d, err := deliveryOf(m.Reply())
-	if err != nil {
-		return err
-	}
-	f.at = d.seq
-	var rec registrationRecord
-	if json.Unmarshal(m.Data(), &rec) != nil {
-		return nil
-	}
-	f.fn(Registration{User: userOf(m.Subject()), Lane: rec.Lane, At: time.UnixMilli(rec.At), rev: d.seq})
+	f.follow(ctx, "registrations are followed anew")
 	return nil
 }

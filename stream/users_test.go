@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // registrations collects what FollowRegistrations hands out.
@@ -185,9 +186,9 @@ func TestRegistrationDeletedBeforeItIsHandedOut(t *testing.T) {
 	register(t, l, alice, bob)
 	ctx, cancel := context.WithCancel(t.Context())
 	var users []string
-	f := &registrationFollower{
-		log: l, filter: kvSubject(checkpointsBucket, registrationKey(0, "*")),
-		fn: func(r Registration) { users = append(users, r.User) }, current: cancel,
+	f := &keyFollower{
+		log: l, bucket: checkpointsBucket, filter: kvSubject(checkpointsBucket, registrationKey(0, "*")),
+		fn: func(m jetstream.Msg, _ uint64) { users = append(users, userOf(m.Subject())) }, current: cancel,
 	}
 	// The end is a record that is not there any more.
 	if err := f.deliver(ctx, 1000); !errors.Is(err, context.Canceled) || !slices.Equal(users, []string{alice, bob}) {

@@ -1,0 +1,115 @@
+package stream
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// keyFollower follows keys of a bucket: the newest record of each, and then what
+// comes. Its fields are owned by the goroutine of follow.
+type keyFollower struct {
+	log     *Log
+	bucket  string
+	filter  string
+	fn      func(m jetstream.Msg, seq uint64)
+	current func() // nil once it was called
+	at      uint64 // newest record that was handed out since the consumer was made
+}
+
+// follow consumes, again and again, until ctx ends. anew is what it says in the
+// log when it has to begin again.
+func (f *keyFollower) follow(ctx context.Context, anew string) {
+	for n := 0; ctx.Err() == nil; n++ {
+		f.at = 0
+		err := f.consume(ctx)
+		if f.at != 0 {
+			n = 0
+		}
+		if ctx.Err() == nil {
+			f.log.logger.Warn(anew, "filter", f.filter, "err", err)
+			retry(ctx, n)
+		}
+	}
+}
+
+// currentPatience is how long nothing comes before the end is looked for anew:
+// the record there may have been deleted before it was handed out.
+const currentPatience = time.Second
+
+// consume hands out the newest record of every key and then what comes.
+func (f *keyFollower) consume(ctx context.Context) error {
+	ctx, release := f.log.untilReconnected(ctx)
+	defer release()
+	end, err := f.end(ctx)
+	if err != nil {
+		return err
+	}
+	return f.deliver(ctx, end)
+}
+
+// deliver makes a consumer and hands out what it delivers. With the record at
+// end, all that there were have been handed out.
+func (f *keyFollower) deliver(ctx context.Context, end uint64) error {
+	c, err := f.log.js.OrderedConsumer(ctx, kvStream(f.bucket), jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{f.filter}, DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy,
+	})
+	if err != nil {
+		return err
+	}
+	it, err := c.Messages()
+	if err != nil {
+		return err
+	}
+	defer it.Stop()
+	for {
+		wait, cancel := ctx, context.CancelFunc(func() {})
+		if f.current != nil {
+			if f.at >= end {
+				f.current()
+				f.current = nil
+				continue
+			}
+			wait, cancel = context.WithTimeout(ctx, currentPatience)
+		}
+		m, err := it.Next(jetstream.NextContext(wait))
+		cancel()
+		switch {
+		case err == nil:
+			if err := f.hand(m); err != nil {
+				return err
+			}
+		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+			if end, err = f.end(ctx); err != nil {
+				return err
+			}
+		default:
+			return cmp.Or(context.Cause(ctx), err)
+		}
+	}
+}
+
+// end is the sequence of the newest registration as the bucket's leader knows
+// it, 0 when there is none.
+func (f *keyFollower) end(ctx context.Context) (uint64, error) {
+	m, err := f.log.leaderGet(ctx, kvStream(f.bucket), msgGet{LastFor: f.filter})
+	if errors.Is(err, errNoMessage) {
+		return 0, nil
+	}
+	return m.Seq, err
+}
+
+// hand hands out m. What fn makes nothing of, the mark of a deletion say, only
+// moves the position.
+func (f *keyFollower) hand(m jetstream.Msg) error {
+	d, err := deliveryOf(m.Reply())
+	if err != nil {
+		return err
+	}
+	f.at = d.seq
+	f.fn(m, d.seq)
+	return nil
+}
