@@ -5,34 +5,47 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"time"
 
 	"reprise/stream"
 )
 
 // request is what other processes ask of who writes a shard.
 type request struct {
-	Op  string `json:"op"`
-	Seq uint64 `json:"seq"` // of a dead letter
+	Op   string `json:"op"`             // retry_dead, forget
+	Seq  uint64 `json:"seq,omitempty"`  // of a dead letter
+	User string `json:"user,omitempty"` // to forget
+	At   int64  `json:"at,omitempty"`   // Unix ms: what is from before is to be forgotten
 }
 
-// outcomeOf is the answer to a retried dead letter.
+// outcomeOf is the answer to a request.
 type outcomeOf struct {
-	Result string `json:"result"` // stored, duplicate, refused, gone, failed
+	// Result is stored, duplicate, refused or gone of a dead letter; erased or
+	// more (ask again) of a user; or failed.
+	Result string `json:"result"`
 	Reason string `json:"reason,omitempty"`
 	Detail string `json:"detail,omitempty"`
+	Events int    `json:"events,omitempty"` // that were erased
 }
 
 // answer answers a request of another process, as JSON.
 func (sh *shard) answer(ctx context.Context, body []byte) []byte {
 	var r request
-	var out outcomeOf
-	if err := json.Unmarshal(body, &r); err != nil || r.Op != "retry_dead" {
-		out = outcomeOf{Result: "failed", Detail: "the writer does not know this request"}
-	} else if out, err = sh.retry(ctx, r.Seq); err != nil {
-		sh.b.cfg.Logger.Warn("a dead letter is not retried", "seq", r.Seq, "err", err)
-		out = outcomeOf{Result: "failed", Detail: "the log did not take it"}
+	out := outcomeOf{Result: "failed", Detail: "the writer does not know this request"}
+	err := json.Unmarshal(body, &r)
+	if err == nil {
+		switch r.Op {
+		case "retry_dead":
+			out, err = sh.retry(ctx, r.Seq)
+		case "forget":
+			out, err = sh.forget(ctx, r.User, time.UnixMilli(r.At))
+		}
+		if err != nil {
+			sh.b.cfg.Logger.Warn("a request is not carried out", "op", r.Op, "seq", r.Seq, "err", err)
+			out = outcomeOf{Result: "failed", Detail: "the log did not take it"}
+		}
 	}
-	text, _ := json.Marshal(out) // three strings
+	text, _ := json.Marshal(out) // strings and a number
 	return text
 }
 
@@ -60,6 +73,8 @@ func (sh *shard) retry(ctx context.Context, seq uint64) (outcomeOf, error) {
 		return outcomeOf{Result: "failed", Detail: "the user is of another shard"}, nil
 	case it.dead != nil:
 		return outcomeOf{Result: "refused", Reason: it.dead.Reason, Detail: it.dead.Detail}, nil
+	case it.outcome == isForgotten:
+		return outcomeOf{Result: "gone"}, b.cfg.Log.Unbury(ctx, seq)
 	case it.outcome == isAnnouncement:
 		var fresh bool
 		if fresh, err = b.cfg.Log.Announce(ctx, it.id, it.frame); !fresh {

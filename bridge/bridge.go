@@ -28,6 +28,7 @@ type Bridge struct {
 	inst        *instruments
 	polls       *pulse
 	historyRate *rate.Limiter
+	forgotten   forgotten
 
 	// Static while Run runs.
 	transport *http.Transport // of polls
@@ -81,6 +82,16 @@ func (b *Bridge) Run(ctx context.Context) error {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
+	// PubNub's history has what was forgotten: nothing is carried before it is
+	// known what that is.
+	known := make(chan struct{})
+	group.Go(func() error {
+		return b.cfg.Log.FollowOrders(ctx, b.forgotten.note, func() { close(known) })
+	})
+	select {
+	case <-known:
+	case <-ctx.Done():
+	}
 	joined, leave := context.WithCancel(context.WithoutCancel(ctx))
 	var membership sync.WaitGroup
 	membership.Go(func() { b.cfg.Log.Join(joined, b.counted) })

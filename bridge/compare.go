@@ -336,7 +336,7 @@ func (c *comparison) merge(ctx context.Context, user string, found []message, ke
 	fresh := 0
 	for i := range found {
 		it := t.b.intake(ctx, &found[i], &spans)
-		if _, stored := there[it.id]; stored || it.outcome == isHeartbeat && it.dead == nil {
+		if _, stored := there[it.id]; stored || it.outcome == isHeartbeat && it.dead == nil || it.outcome == isForgotten {
 			continue
 		}
 		there[it.id] = struct{}{}

@@ -9,6 +9,7 @@ const (
 	isEvent        outcome = iota // frame goes to the user's log
 	isAnnouncement                // frame goes to everyone
 	isHeartbeat                   // presence of user's device, nothing to store
+	isForgotten                   // of a user who was forgotten since: nothing
 )
 
 // result is a judged body.

@@ -169,6 +169,7 @@ func (t *track) add(ctx context.Context, m *message) {
 	switch {
 	case it.dead != nil:
 		t.dead = append(t.dead, *it.dead)
+	case it.outcome == isForgotten:
 	case it.outcome == isHeartbeat:
 		t.b.inst.heartbeat(ctx)
 		if time.Since(timeOf(it.timetoken)) < presenceAge {
@@ -197,6 +198,9 @@ func (t *track) put(ctx context.Context, it *item) error {
 		}
 		return nil
 	}
+	if t.b.forgotten.has(it.user, it.timetoken) {
+		return nil // it was held back
+	}
 	if it.repeated {
 		_, err := t.putLate(ctx, it.user, []stream.Event{it.ev})
 		return err
@@ -211,6 +215,9 @@ func (t *track) put(ctx context.Context, it *item) error {
 func (t *track) putAll(ctx context.Context, user string, items []item) (stored int, err error) {
 	var events []stream.Event
 	for i := range items {
+		if items[i].outcome == isEvent && t.b.forgotten.has(user, items[i].timetoken) {
+			continue // it was held back
+		}
 		if items[i].outcome == isEvent {
 			events = append(events, items[i].ev)
 		} else if err := t.put(ctx, &items[i]); err != nil {

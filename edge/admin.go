@@ -108,12 +108,17 @@ func (s *Server) serveConnections(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	writeJSON(w, s.infos(user))
+}
+
+// infos are the connections of user here, the oldest first.
+func (s *Server) infos(user string) []connectionInfo {
 	infos := []connectionInfo{}
 	for _, c := range s.connections(user) {
 		infos = append(infos, connectionInfo{c.id, c.device, s.cfg.Node, c.connected.UnixMilli(), c.cursor().String(), c.remote})
 	}
 	slices.SortFunc(infos, func(a, b connectionInfo) int { return int(a.Connected - b.Connected) })
-	writeJSON(w, infos)
+	return infos
 }
 
 // Bounds of one answer for which the log is asked.

@@ -16,9 +16,20 @@ import (
 	"reprise/stream"
 )
 
-// Authenticator tells whose token it is. device is the UUID to which the token
-// is bound, or "" for any of the user's devices; a zero expires is never.
-type Authenticator func(token string) (user, device string, expires time.Time, err error)
+// Identity is who a token speaks for.
+type Identity struct {
+	User string
+	// Device is the UUID to which the token is bound; "" is any of the user's.
+	Device string
+	// Issued is when the token was made; zero is not known, and counts as long ago.
+	Issued time.Time
+	// Expires is when it ends; zero is never.
+	Expires time.Time
+}
+
+// Authenticator tells whose token it is. It may be called by any number of
+// goroutines.
+type Authenticator func(token string) (Identity, error)
 
 // Config says how a Server serves.
 type Config struct {

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -18,6 +19,9 @@ type refusal struct {
 	code, message string
 	retry         int // seconds; 0 is no Retry-After
 }
+
+// errRevoked is answered as every fault of a token.
+var errRevoked = errors.New("edge: token revoked")
 
 var (
 	refuseStarting  = &refusal{http.StatusServiceUnavailable, "starting", "the log is not followed yet", 1}
@@ -85,7 +89,12 @@ func (s *Server) check(r *http.Request) (request, *refusal) {
 	var authErr error
 	users := 1
 	if s.cfg.Authenticate != nil {
-		req.user, pinned, req.expires, authErr = s.cfg.Authenticate(bearer(r.Header))
+		var who Identity
+		who, authErr = s.cfg.Authenticate(bearer(r.Header))
+		req.user, pinned, req.expires = who.User, who.Device, who.Expires
+		if authErr == nil && s.revoked(who.User, who.Issued) {
+			authErr = errRevoked
+		}
 		if authErr == nil && pinned != "" && devices == 0 {
 			device, devices = pinned, 1
 		}

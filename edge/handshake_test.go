@@ -130,20 +130,20 @@ func TestHandshakeWithoutTokens(t *testing.T) {
 
 func TestHandshakeWithTokens(t *testing.T) {
 	t.Parallel()
-	r := newRelay(t, Config{Authenticate: func(token string) (string, string, time.Time, error) {
+	r := newRelay(t, Config{Authenticate: func(token string) (Identity, error) {
 		switch token {
 		case "good":
-			return uuidA, "", time.Now().Add(time.Hour), nil
+			return Identity{User: uuidA, Device: "", Expires: time.Now().Add(time.Hour)}, nil
 		case "pinned":
-			return uuidA, uuidB, time.Time{}, nil
+			return Identity{User: uuidA, Device: uuidB, Expires: time.Time{}}, nil
 		case "pinned badly":
-			return uuidA, "tv", time.Time{}, nil
+			return Identity{User: uuidA, Device: "tv", Expires: time.Time{}}, nil
 		case "name":
-			return "alice", "", time.Time{}, nil
+			return Identity{User: "alice", Device: "", Expires: time.Time{}}, nil
 		case "old":
-			return uuidA, "", time.Now().Add(-time.Second), nil
+			return Identity{User: uuidA, Device: "", Expires: time.Now().Add(-time.Second)}, nil
 		}
-		return "", "", time.Time{}, errors.New("no")
+		return Identity{}, errors.New("no")
 	}})
 	const device = "device_id=" + uuidB
 	bearer := func(token string) map[string]string { return map[string]string{"Authorization": "Bearer " + token} }

@@ -144,12 +144,12 @@ func TestQuietDeviceIsToldItsPosition(t *testing.T) {
 func TestTokenExpiry(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		tokens := map[string]time.Duration{"first": 5 * time.Minute, "fresh": 10 * time.Minute}
-		p := play(t, Config{PositionInterval: time.Hour, Authenticate: func(token string) (string, string, time.Time, error) {
+		p := play(t, Config{PositionInterval: time.Hour, Authenticate: func(token string) (Identity, error) {
 			life, ok := tokens[token]
 			if !ok {
-				return "", "", time.Time{}, errors.New("bad")
+				return Identity{}, errors.New("bad")
 			}
-			return uuidA, "", time.Now().Add(life), nil
+			return Identity{User: uuidA, Device: "", Expires: time.Now().Add(life)}, nil
 		}})
 		d := p.authenticated("first", uuidOf('a', 1))
 		begin := time.Now()
@@ -174,18 +174,18 @@ func TestTokenExpiry(t *testing.T) {
 
 func TestBadTokenFrame(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		p := play(t, Config{Authenticate: func(token string) (string, string, time.Time, error) {
+		p := play(t, Config{Authenticate: func(token string) (Identity, error) {
 			switch token {
 			case "good":
-				return uuidA, uuidOf('a', 1), time.Time{}, nil
+				return Identity{User: uuidA, Device: uuidOf('a', 1), Expires: time.Time{}}, nil
 			case "stranger":
-				return uuidB, "", time.Time{}, nil
+				return Identity{User: uuidB, Device: "", Expires: time.Time{}}, nil
 			case "other device":
-				return uuidA, uuidOf('a', 2), time.Time{}, nil
+				return Identity{User: uuidA, Device: uuidOf('a', 2), Expires: time.Time{}}, nil
 			case "old":
-				return uuidA, "", time.Now(), nil
+				return Identity{User: uuidA, Device: "", Expires: time.Now()}, nil
 			}
-			return "", "", time.Time{}, errors.New("bad")
+			return Identity{}, errors.New("bad")
 		}})
 		for _, token := range []string{"stranger", "other device", "old", "nonsense"} {
 			d := p.authenticated("good", uuidOf('a', 1))

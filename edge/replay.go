@@ -89,7 +89,11 @@ func (c *conn) resolve(ctx context.Context) (hlc.Timestamp, stream.Reason, error
 	if asked.kind == sinceLatest {
 		return c.shard.dispatched().Hlc, stream.Complete, nil
 	}
-	return c.server.cfg.Log.Resume(ctx, c.user, asked.at, c.tail.floor().Hlc)
+	from, reason, err := c.server.cfg.Log.Resume(ctx, c.user, asked.at, c.tail.floor().Hlc)
+	if reason == stream.Complete && c.server.forgotten(c.user, from) {
+		reason = stream.Trimmed
+	}
+	return from, reason, err
 }
 
 // replay reads one chunk of what lies between the position and the tail's floor

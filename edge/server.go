@@ -29,6 +29,7 @@ type Server struct {
 	wheel         *wheel
 	poller        *poller // of parked readers; nil where there is none. Set by Run before anybody is let in
 	cursors       *cursors
+	orders        *orders
 	registrations *registrations
 	arrivals      *arrivals
 	metrics       *metrics
@@ -79,6 +80,7 @@ func newServer(cfg Config, shards int) (*Server, error) {
 		recent:        make(slots, recentChunks),
 		deep:          make(slots, deepChunks),
 		drained:       make(chan struct{}),
+		orders:        &orders{byUser: map[stream.UserKey]stream.Order{}, loaded: cfg.Log == nil},
 	}
 	s.wheel = &wheel{elapsed: s.elapsed}
 	for i := range shards {
@@ -103,14 +105,15 @@ func (s *Server) shardOf(user string) *shard {
 	return s.shards[s.cfg.Log.Shard(user)]
 }
 
-// following reports whether the feed of every shard has begun.
+// following reports whether the feed of every shard has begun, and what operators
+// have said is known.
 func (s *Server) following() bool {
 	for _, sh := range s.shards {
 		if !sh.following() {
 			return false
 		}
 	}
-	return true
+	return s.orders.known()
 }
 
 // Run follows the log and looks after all connections. It returns nil when ctx
@@ -153,6 +156,18 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { s.arrivals.run(work); return nil })
 	g.Go(func() error {
 		if err := s.cfg.Log.FollowArrivals(work, s.arrived); err != nil {
+			return fmt.Errorf("edge: %w", err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		if err := s.cfg.Log.FollowOrders(work, s.order, s.orders.current); err != nil {
+			return fmt.Errorf("edge: %w", err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		if err := s.cfg.Log.AnswerEdges(work, s.answerOperator); err != nil {
 			return fmt.Errorf("edge: %w", err)
 		}
 		return nil

@@ -63,14 +63,14 @@ func (c *conn) renew(token string) {
 	if authenticate == nil {
 		return
 	}
-	user, device, expires, err := authenticate(token)
-	if err != nil || user != c.user || device != "" && device != c.device ||
-		!expires.IsZero() && !time.Now().Before(expires) {
+	who, err := authenticate(token)
+	if err != nil || who.User != c.user || who.Device != "" && who.Device != c.device ||
+		!who.Expires.IsZero() && !time.Now().Before(who.Expires) || c.server.revoked(who.User, who.Issued) {
 		c.answerBad("", &badFrame{"bad_token", "the token is not valid for this connection"})
 		c.close(codeBadToken, "bad token")
 		return
 	}
-	c.expires.Store(unixMilli(expires))
+	c.expires.Store(unixMilli(who.Expires))
 	c.server.wheel.schedule(c, c.server.elapsed())
 }
 

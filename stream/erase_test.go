@@ -249,7 +249,9 @@ func TestAskEdges(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- l.AnswerEdges(ctx, func(request []byte) []byte { return append([]byte("I, "), request...) }) }()
+	go func() {
+		done <- l.AnswerEdges(ctx, func(request []byte) []byte { return append([]byte("I, "), request...) })
+	}()
 	for {
 		answers, silent, err := l.AskEdges(t.Context(), []byte("who"))
 		if err != nil {

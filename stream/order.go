@@ -86,9 +86,13 @@ func (l *Log) Command(ctx context.Context, user string, o Order) error {
 	for n := 0; ; n++ {
 		have, rev, err := l.readOrder(ctx, key)
 		if err == nil {
+			was := have
 			have.At = max(have.At, milliOf(o.At))
 			have.Revoked = max(have.Revoked, milliOf(o.RevokedBefore))
 			have.Forgotten = max(have.Forgotten, milliOf(o.ForgottenBefore))
+			if have == was {
+				return nil // said before
+			}
 			if _, err = l.swap(ctx, stateBucket, key, have, rev); err == nil {
 				return nil
 			}

@@ -17,6 +17,8 @@ import (
 	"github.com/MicahParks/keyfunc/v3"
 	"github.com/golang-jwt/jwt/v5"
 	"golang.org/x/time/rate"
+
+	"reprise/edge"
 )
 
 // maxToken is the length of a token from which on nobody looks into it.
@@ -114,15 +116,19 @@ func (v *verifier) fetchKeys(ctx context.Context, url string, log *slog.Logger) 
 }
 
 // authenticate tells whose token it is. The error is the same for every fault.
-func (v *verifier) authenticate(token string) (user, device string, expires time.Time, err error) {
+func (v *verifier) authenticate(token string) (edge.Identity, error) {
 	var c claims
 	if len(token) > maxToken {
-		return "", "", time.Time{}, errUnauthorized
+		return edge.Identity{}, errUnauthorized
 	}
 	if _, err := v.parser.ParseWithClaims(token, &c, v.key); err != nil || c.Subject == "" {
-		return "", "", time.Time{}, errUnauthorized
+		return edge.Identity{}, errUnauthorized
 	}
-	return c.Subject, c.Device, c.ExpiresAt.Time, nil
+	who := edge.Identity{User: c.Subject, Device: c.Device, Expires: c.ExpiresAt.Time}
+	if c.IssuedAt != nil {
+		who.Issued = c.IssuedAt.Time
+	}
+	return who, nil
 }
 
 // publicKey is a key and the algorithms that its kind is for.

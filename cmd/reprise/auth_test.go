@@ -144,12 +144,12 @@ func TestAuthenticate(t *testing.T) {
 			if err != nil {
 				t.Fatalf("newVerifier() error = %v", err)
 			}
-			user, _, expires, err := v.authenticate(tt.token)
+			who, err := v.authenticate(tt.token)
 			if (err == nil) != tt.ok {
 				t.Errorf("authenticate() error = %v, want ok %v", err, tt.ok)
 			}
-			if tt.ok && (user != exampleUser || time.Until(expires) > time.Hour) {
-				t.Errorf("authenticate() = %s, %v, want %s within the hour", user, expires, exampleUser)
+			if tt.ok && (who.User != exampleUser || time.Until(who.Expires) > time.Hour) {
+				t.Errorf("authenticate() = %s, %v, want %s within the hour", who.User, who.Expires, exampleUser)
 			}
 			if !tt.ok && err != errUnauthorized {
 				t.Errorf("authenticate() error = %v, want the constant %v", err, errUnauthorized)
@@ -179,7 +179,7 @@ func TestLeeway(t *testing.T) {
 				t.Fatal(err)
 			}
 			token := sign(t, jwt.SigningMethodHS256, []byte(hush), "", jwt.MapClaims{"sub": exampleUser, "exp": in(-tt.ago)})
-			if _, _, _, err := v.authenticate(token); (err == nil) != tt.ok {
+			if _, err := v.authenticate(token); (err == nil) != tt.ok {
 				t.Errorf("authenticate(expired %v ago) error = %v, want ok %v", tt.ago, err, tt.ok)
 			}
 		})
@@ -197,9 +197,9 @@ func TestSignTokenIsGood(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	user, device, expires, err := v.authenticate(out[:len(out)-1])
-	if err != nil || user != exampleUser || device != exampleTV || time.Until(expires) > 10*time.Minute || time.Until(expires) < 9*time.Minute {
-		t.Errorf("authenticate(token) = %s, %s, %v, %v", user, device, expires, err)
+	who, err := v.authenticate(out[:len(out)-1])
+	if err != nil || who.User != exampleUser || who.Device != exampleTV || time.Until(who.Expires) > 10*time.Minute || time.Until(who.Expires) < 9*time.Minute || time.Since(who.Issued) > time.Minute {
+		t.Errorf("authenticate(token) = %+v, %v", who, err)
 	}
 }
 
@@ -241,15 +241,15 @@ func TestKeysFromURL(t *testing.T) {
 		t.Error("ready() = false, want true")
 	}
 	claims := jwt.MapClaims{"sub": exampleUser, "exp": in(time.Hour)}
-	if user, _, _, err := v.authenticate(sign(t, jwt.SigningMethodRS256, rsaKey, "one", claims)); err != nil || user != exampleUser {
-		t.Errorf("authenticate() = %s, %v, want %s", user, err, exampleUser)
+	if who, err := v.authenticate(sign(t, jwt.SigningMethodRS256, rsaKey, "one", claims)); err != nil || who.User != exampleUser {
+		t.Errorf("authenticate() = %+v, %v, want %s", who, err, exampleUser)
 	}
-	if _, _, _, err := v.authenticate(sign(t, jwt.SigningMethodHS256, []byte(hush), "shared", claims)); err == nil {
+	if _, err := v.authenticate(sign(t, jwt.SigningMethodHS256, []byte(hush), "shared", claims)); err == nil {
 		t.Error("authenticate(HS256 with a symmetric key of the set) error = nil, want one")
 	}
 	// The first question about an unknown key is answered by a fetch, and the
 	// token is refused all the same.
-	if _, _, _, err := v.authenticate(sign(t, jwt.SigningMethodRS256, rsaKey, "two", claims)); err == nil {
+	if _, err := v.authenticate(sign(t, jwt.SigningMethodRS256, rsaKey, "two", claims)); err == nil {
 		t.Error("authenticate(unknown kid) error = nil, want one")
 	}
 }
@@ -278,7 +278,7 @@ func TestKeysRotate(t *testing.T) {
 	}
 	claims := jwt.MapClaims{"sub": exampleUser, "exp": in(time.Hour)}
 	good := func(signer *rsa.PrivateKey, kid string) bool {
-		_, _, _, err := v.authenticate(sign(t, jwt.SigningMethodRS256, signer, kid, claims))
+		_, err := v.authenticate(sign(t, jwt.SigningMethodRS256, signer, kid, claims))
 		return err == nil
 	}
 	if !good(first, "one") || good(second, "two") && asked.Load() == 1 {
@@ -333,7 +333,7 @@ func TestPublicKeyIsReadAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := jwt.MapClaims{"sub": exampleUser, "exp": in(time.Hour)}
-	if _, _, _, err := v.authenticate(sign(t, jwt.SigningMethodRS256, rsaKey, "", c)); err != nil {
+	if _, err := v.authenticate(sign(t, jwt.SigningMethodRS256, rsaKey, "", c)); err != nil {
 		t.Fatalf("authenticate(RS256) error = %v, want nil", err)
 	}
 	if err := os.Rename(pemFile(t, public), path); err != nil {
@@ -341,12 +341,12 @@ func TestPublicKeyIsReadAgain(t *testing.T) {
 	}
 	token := sign(t, jwt.SigningMethodEdDSA, edKey, "", c)
 	deadline := time.Now().Add(20 * time.Second)
-	for _, _, _, err := v.authenticate(token); err != nil; _, _, _, err = v.authenticate(token) {
+	for _, err := v.authenticate(token); err != nil; _, err = v.authenticate(token) {
 		if time.Now().After(deadline) {
 			t.Fatalf("authenticate(EdDSA) after the file was replaced: %v, want nil within a second", err)
 		}
 	}
-	if _, _, _, err := v.authenticate(sign(t, jwt.SigningMethodRS256, rsaKey, "", c)); err == nil {
+	if _, err := v.authenticate(sign(t, jwt.SigningMethodRS256, rsaKey, "", c)); err == nil {
 		t.Error("authenticate(RS256) after the file was replaced: error = nil, want one")
 	}
 }

@@ -133,6 +133,39 @@ one, and the exit code is then 1. A bridge has to be running.`,
 			run:      runDeadRetry,
 		},
 		{
+			name: "user show", args: "U", operands: 1,
+			summary: "connections and positions of a user, and what is kept",
+			about: `
+Asks all edges, through the admin listener of any node.`,
+			examples: []string{"reprise user show " + exampleUser},
+			check:    checkUser,
+			run:      runUserShow,
+		},
+		{
+			name: "user disconnect", args: "U", operands: 1,
+			summary: "end the connections of a user, at every edge",
+			about: `
+The devices come back by themselves. With --revoke they need a token that was
+issued later: those from before are refused for 30 days. Edges that are out of
+reach of NATS hear of it when they are back.`,
+			examples: []string{"reprise user disconnect " + exampleUser, "reprise user disconnect --revoke " + exampleUser},
+			check:    checkUser,
+			run:      runUserDisconnect,
+		},
+		{
+			name: "user forget", args: "U", operands: 1,
+			summary: "erase everything kept of a user",
+			about: `
+Ends the user's connections, revokes the tokens that were issued before now, and
+erases events, cursors, presence, updates in the outbox, dead letters and the
+registration; their bytes are overwritten. What PubNub keeps in its history is not
+touched, and not taken from there again. It cannot be undone. A bridge has to be
+running.`,
+			examples: []string{"reprise user forget " + exampleUser},
+			check:    checkUser,
+			run:      runUserForget,
+		},
+		{
 			name:    "token",
 			summary: "a signed token (HS256) for trying things",
 			about: `

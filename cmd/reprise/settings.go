@@ -62,7 +62,7 @@ type config struct {
 	sinceAge                           time.Duration // since, where that is a duration
 	reason                             string
 	token                              secret
-	json, echo, print                  bool
+	json, echo, print, revoke          bool
 	expiresIn                          time.Duration
 
 	connections, devicesPerUser, missed, live, pid, dialing int
@@ -108,7 +108,7 @@ var (
 	forLogs    = []string{"dev", "serve", "bridge", "edge", "emulator"}
 	forEdges   = []string{"dev", "serve", "edge"}
 	forBridges = []string{"dev", "serve", "bridge"}
-	forAdmins  = []string{"log", "dead list", "dead show", "dead retry"}
+	forAdmins  = []string{"log", "dead list", "dead show", "dead retry", "user show", "user disconnect", "user forget"}
 	forPubNub  = []string{"serve", "bridge", "publish", "bench idle", "bench relay", "bench storm"}
 	forBenches = []string{"bench idle", "bench relay", "bench storm"}
 )
@@ -313,6 +313,9 @@ var table = []setting{
 	{name: "reason", value: "REASON", used: []string{"dead list", "dead retry"},
 		help:  "only dead letters with this reason, such as bad_id",
 		parse: func(c *config) parser { return oneOf(&c.reason, deadReasons...) }},
+	{name: "revoke", def: "false", used: []string{"user disconnect"},
+		help:  "refuse, from now on, tokens that were issued before now",
+		parse: func(c *config) parser { return boolean(&c.revoke) }},
 	{name: "echo", def: "false", used: []string{"tail"},
 		help:  "show also what comes from this device itself",
 		parse: func(c *config) parser { return boolean(&c.echo) }},
@@ -325,8 +328,8 @@ var table = []setting{
 	{name: "admin-url", value: "URL", def: "http://127.0.0.1:9090", used: append(forAdmins, forBenches...),
 		help:  "the admin listener",
 		parse: func(c *config) parser { return webURL(&c.adminURL, "http", "https") }},
-	{name: "json", def: "false", used: append([]string{"tail", "log", "dead list", "dead show"}, forBenches...),
-		help:  "print frames, dead letters or figures as JSON, one a line",
+	{name: "json", def: "false", used: append([]string{"tail", "log", "dead list", "dead show", "user show", "user disconnect", "user forget"}, forBenches...),
+		help:  "print frames, dead letters, answers or figures as JSON, one a line",
 		parse: func(c *config) parser { return boolean(&c.json) }},
 	{name: "expires-in", value: "DURATION", def: "1h", used: []string{"token"},
 		help:  "how long the token is good",
