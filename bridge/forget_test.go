@@ -18,6 +18,7 @@ func TestForgottenStaysForgotten(t *testing.T) {
 	r := newRig(t, 1, pubnubtest.Config{})
 	r.cfg.ReconcileEvery, r.cfg.HistoryRate = 200*time.Millisecond, 1000
 	r.follow()
+	r.window(100 * time.Millisecond) // the server's own memory of ids is not the question here
 	stop := r.start()
 	user, other := userN(0), userN(1)
 	publish := func(user string, n int) {
