@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -61,6 +62,7 @@ func TestMain(m *testing.M) {
 // A process is one run of the program.
 type process struct {
 	cmd    *exec.Cmd
+	what   string        // the command
 	exited chan struct{} // closed when it has ended and its output is read
 
 	mu     sync.Mutex
@@ -73,12 +75,19 @@ type process struct {
 // launch starts the program. It is killed at the latest when the test ends.
 func launch(t testing.TB, args ...string) *process {
 	t.Helper()
+	return launchBy(t, nil, args...)
+}
+
+// launchBy starts the program by another one, which must become it.
+func launchBy(t testing.TB, by []string, args ...string) *process {
+	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatalf("building the program: %v", err)
 	}
+	command := append(append(slices.Clone(by), path), args...)
 	p := &process{
-		cmd: exec.Command(path, args...), exited: make(chan struct{}),
+		what: args[0], cmd: exec.Command(command[0], command[1:]...), exited: make(chan struct{}),
 		addrs: make(map[string]string), news: make(chan struct{}),
 	}
 	p.cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1")
@@ -171,7 +180,7 @@ func (p *process) address(t testing.TB, what string) string {
 	t.Helper()
 	var addr string
 	if err := p.await(what, func() bool { addr = p.addrs[what]; return addr != "" }); err != nil {
-		t.Fatalf("reprise %s: %v", p.cmd.Args[1], err)
+		t.Fatalf("reprise %s: %v", p.what, err)
 	}
 	return addr
 }
@@ -180,7 +189,7 @@ func (p *process) address(t testing.TB, what string) string {
 func (p *process) printed(t testing.TB, what string, done func(lines []string) bool) {
 	t.Helper()
 	if err := p.await(what, func() bool { return done(p.stdout) }); err != nil {
-		t.Fatalf("reprise %s: %v", p.cmd.Args[1], err)
+		t.Fatalf("reprise %s: %v", p.what, err)
 	}
 }
 
@@ -199,7 +208,7 @@ func (p *process) dump(t testing.TB) {
 	p.signal(syscall.SIGQUIT)
 	<-p.exited
 	said := p.said()
-	t.Logf("reprise %s hangs:\n%s", p.cmd.Args[1], said[max(0, len(said)-200_000):])
+	t.Logf("reprise %s hangs:\n%s", p.what, said[max(0, len(said)-200_000):])
 }
 
 // killed reports whether the process was ended by SIGKILL, and by nothing before.

@@ -20,6 +20,7 @@ import (
 type relay struct {
 	t    testing.TB
 	args []string
+	by   []string // what starts it; none is this process
 	proc *process
 
 	devices, admin string // where it listens, since its last start
@@ -71,7 +72,7 @@ func serveBare(t testing.TB, origin string, args ...string) *relay {
 // start starts the program on the relay's data directory.
 func (r *relay) start() {
 	r.t.Helper()
-	r.proc = launch(r.t, r.args...)
+	r.proc = launchBy(r.t, r.by, r.args...)
 	r.devices, r.admin = r.proc.address(r.t, "devices"), r.proc.address(r.t, "admin")
 }
 

@@ -13,6 +13,9 @@ import (
 // store publishes m until the server has stored it or ctx ends. The id makes
 // repetition harmless: fresh says that it was not there before.
 func (l *Log) store(ctx context.Context, what string, m *nats.Msg) (fresh bool, err error) {
+	if err := l.disk.await(ctx); err != nil {
+		return false, fmt.Errorf("stream: %s: %w", what, err)
+	}
 	for n := 0; ; n++ {
 		ask, cancel := context.WithTimeout(ctx, apiTimeout)
 		ack, err := l.js.PublishMsg(ask, m)

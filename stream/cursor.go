@@ -25,6 +25,9 @@ func (l *Log) Cursor(ctx context.Context, user, device string) (at hlc.Timestamp
 // SaveCursor keeps what device acknowledged; the newest call wins. User and
 // device are UUIDs.
 func (l *Log) SaveCursor(ctx context.Context, user, device string, at hlc.Timestamp) error {
+	if l.disk.full() {
+		return wrap("cursor "+cursorKey(user, device), errFull) // it waits where it comes from
+	}
 	_, err := l.js.Publish(ctx, kvSubject(cursorsBucket, cursorKey(user, device)), []byte(at.String()))
 	return wrap("cursor "+cursorKey(user, device), err)
 }

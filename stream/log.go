@@ -52,6 +52,9 @@ type Config struct {
 	// Duplicates is the window of the server's own deduplication; 0 is 5
 	// minutes, or MaxAge if that is less.
 	Duplicates time.Duration
+	// Reserve is the room on the embedded server's disk, in bytes, below which
+	// nothing more is appended; 0 is 64 MiB, less than 0 is none.
+	Reserve int64
 	// SyncInterval is how often the embedded server calls fsync; 0 is a second.
 	SyncInterval time.Duration
 	// SyncAlways makes the embedded server call fsync before each acknowledgement.
@@ -97,6 +100,7 @@ type Log struct {
 	inst       instruments
 	sightings  sightings
 	sights     sights
+	disk       disk
 	registered *recent[string] // users, see Register
 	stop       context.CancelFunc
 	work       context.Context // ended by Close
@@ -123,6 +127,9 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 	}
 	if cfg.MaxDrift == 0 {
 		cfg.MaxDrift = hlc.DefaultMaxDrift
+	}
+	if cfg.Reserve == 0 {
+		cfg.Reserve = defaultReserve
 	}
 	if cfg.SyncInterval == 0 {
 		cfg.SyncInterval = time.Second
@@ -198,6 +205,10 @@ func (l *Log) open(ctx context.Context) error {
 	if err := l.gauges(l.cfg.Meter); err != nil {
 		return fmt.Errorf("stream: instruments: %w", err)
 	}
+	if l.server != nil {
+		l.look() // before the first append
+		l.working.Go(func() { l.watchDisk(l.work) })
+	}
 	l.working.Go(func() { l.watch(l.work) })
 	l.working.Go(func() { l.writeSightings(l.work) })
 	return nil
@@ -224,7 +235,7 @@ func (l *Log) connect(name string, more ...nats.Option) (*nats.Conn, error) {
 	}, more...)
 	servers := l.cfg.URL
 	if l.server != nil {
-		opts = append(opts, nats.InProcessServer(l.server.ns))
+		opts = append(opts, nats.InProcessServer(l.server))
 	} else {
 		identity, err := l.cfg.identity()
 		if err != nil {
@@ -324,6 +335,8 @@ func (l *Log) ClientURL() string {
 	if l.server == nil || l.cfg.Listen == "" {
 		return ""
 	}
+	l.server.mu.Lock()
+	defer l.server.mu.Unlock()
 	return l.server.ns.ClientURL()
 }
 

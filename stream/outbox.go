@@ -73,6 +73,10 @@ func (l *Log) Submit(ctx context.Context, u Update) error {
 	if err != nil {
 		return err
 	}
+	if l.disk.full() {
+		l.inst.outboxFull.Add(ctx, 1)
+		return fmt.Errorf("stream: submit user %s: %w", u.User, ErrOutboxFull)
+	}
 	for n := 0; ; n++ {
 		ask, cancel := context.WithTimeout(ctx, submitTimeout)
 		_, err := l.js.PublishMsg(ask, m)

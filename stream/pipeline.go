@@ -259,7 +259,7 @@ func (w *Writer) idle(ctx context.Context) {
 		if time.Since(w.flying[0].sent) > appendTimeout {
 			w.resync(ctx)
 		}
-	case time.Since(w.active) >= markerEvery:
+	case time.Since(w.active) >= markerEvery && !w.log.disk.full():
 		w.accept(ctx, op{marker: true})
 	}
 }

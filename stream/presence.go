@@ -86,6 +86,10 @@ func (l *Log) writeSightings(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case s := <-l.sightings.waiting:
+			if l.disk.full() {
+				l.unseen(s)
+				continue
+			}
 			data, err := json.Marshal(Presence{Device: s.device, Seen: s.at.UnixMilli()})
 			if err == nil {
 				err = l.nc.Publish(kvSubject(presenceBucket, presenceKey(s.user, s.device)), data)

@@ -9,16 +9,20 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 )
 
 // embedded is a NATS server inside the process and the lock on its files.
 type embedded struct {
-	ns   *server.Server
+	// static after construction
+	cfg  Config
 	lock *os.File
+
+	mu sync.Mutex
+	ns *server.Server // guarded by mu
 }
 
 // startEmbedded starts a server on cfg.DataDir. A second process on the same
@@ -38,18 +42,12 @@ func startEmbedded(cfg Config) (*embedded, error) {
 		lock.Close()
 		return nil, fmt.Errorf("stream: data directory %s is in use by another process", cfg.DataDir)
 	}
-	ns, err := newServer(cfg)
+	ns, err := startServer(cfg)
 	if err != nil {
 		lock.Close()
 		return nil, err
 	}
-	ns.Start()
-	if !ns.ReadyForConnections(30*time.Second) || !ns.JetStreamEnabled() {
-		ns.Shutdown()
-		lock.Close()
-		return nil, fmt.Errorf("stream: embedded server on %s does not start (is there room and permission to write?)", cfg.DataDir)
-	}
-	return &embedded{ns: ns, lock: lock}, nil
+	return &embedded{cfg: cfg, ns: ns, lock: lock}, nil
 }
 
 func newServer(cfg Config) (*server.Server, error) {
@@ -57,6 +55,7 @@ func newServer(cfg Config) (*server.Server, error) {
 		ServerName:             "reprise-" + cfg.Node,
 		DontListen:             cfg.Listen == "",
 		JetStream:              true,
+		JetStreamMaxStore:      1 << 60, // the disk's room is looked at here, see watchDisk
 		StoreDir:               cfg.DataDir,
 		SyncInterval:           cfg.SyncInterval,
 		SyncAlways:             cfg.SyncAlways,
@@ -86,6 +85,8 @@ func newServer(cfg Config) (*server.Server, error) {
 
 // stop shuts the server down, which writes its state, and frees the lock.
 func (e *embedded) stop() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.ns.Shutdown()
 	e.ns.WaitForShutdown()
 	e.lock.Close()

@@ -246,6 +246,11 @@ func (w *Writer) do(ctx context.Context, o op) error {
 		return w.Err()
 	default:
 	}
+	if o.flush == nil && o.ask == nil {
+		if err := w.awaitRoom(ctx); err != nil {
+			return err
+		}
+	}
 	select {
 	case w.ops <- o:
 		return nil
@@ -253,6 +258,24 @@ func (w *Writer) do(ctx context.Context, o op) error {
 		return w.Err()
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// awaitRoom waits until there is room on the disk, or the writer ends.
+func (w *Writer) awaitRoom(ctx context.Context) error {
+	room := w.log.disk.waiting()
+	if room == nil {
+		return nil
+	}
+	w.log.hold(w)
+	defer w.log.unhold(w)
+	select {
+	case <-room:
+		return nil
+	case <-w.stop:
+		return w.Err()
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", errFull, ctx.Err())
 	}
 }
 

@@ -25,7 +25,7 @@ type config struct {
 	natsNkeyFile                            string
 	streamShards, streamReplicas            int
 	streamMaxAge                            time.Duration
-	streamMaxBytes                          int64
+	streamMaxBytes, dataReserve             int64
 	streamSync                              string
 
 	pubnubSubscribeKey, pubnubPublishKey, pubnubToken secret
@@ -146,6 +146,9 @@ var table = []setting{
 	{name: "data-dir", value: "DIRECTORY", def: "./reprise-data", used: checked([]string{"dev", "serve"}),
 		help:  "the embedded JetStream's files; one process at a time",
 		parse: func(c *config) parser { return anyText(&c.dataDir) }},
+	{name: "data-reserve", value: "SIZE", def: "64MiB", used: checked([]string{"dev", "serve"}),
+		help:  "free room on the disk of data-dir below which nothing more is stored",
+		parse: func(c *config) parser { return size(&c.dataReserve, 1<<20) }},
 	{name: "nats-url", value: "URLS", shown: "embedded", used: checked([]string{"serve", "bridge", "edge"}),
 		help:  "external NATS server or cluster, comma separated",
 		parse: func(c *config) parser { return natsURLs(&c.natsURL) }},

@@ -35,6 +35,7 @@ func (n *node) streamConfig(meter metric.Meter) stream.Config {
 	cfg := n.call.cfg
 	sc := stream.Config{
 		DataDir:  cfg.dataDir,
+		Reserve:  cfg.dataReserve,
 		URL:      cfg.natsURL,
 		Creds:    cfg.natsCreds,
 		Nkey:     cfg.natsNkeyFile,
@@ -249,6 +250,9 @@ func (n *node) ready() (reasons, warnings []string) {
 	}
 	if n.bridge != nil {
 		warnings = append(warnings, bridgeWarnings(n.bridge.Health())...)
+	}
+	if n.log.Full() {
+		warnings = append(warnings, "disk_full")
 	}
 	if n.log.Held() > 15*time.Second {
 		warnings = append(warnings, "appends_held")
