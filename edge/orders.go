@@ -17,10 +17,16 @@ type orders struct {
 	loaded bool // those that there were when the server began are known
 }
 
-func (o *orders) put(order stream.Order) {
+// put keeps an order. It says whether that is new: all come again when the
+// connection to the log was lost.
+func (o *orders) put(order stream.Order) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if known := o.byUser[order.User]; known == order {
+		return false
+	}
 	o.byUser[order.User] = order
+	return true
 }
 
 // of is the order about user; the zero Order is none.
@@ -61,10 +67,11 @@ func (s *Server) forgotten(user string, from hlc.Timestamp) bool {
 
 // order carries out what an operator has said: the user's connections end, here
 // as at every edge, and what this edge remembers of one who is to be forgotten
-// goes. An order that is heard again ends connections again, which costs a
-// resume.
+// goes.
 func (s *Server) order(o stream.Order) {
-	s.orders.put(o)
+	if !s.orders.put(o) {
+		return
+	}
 	code, reason := codeResumeAgain, "disconnected by an operator"
 	if o.RevokedBefore.Equal(o.At) {
 		code, reason = codeTokenExpired, "token revoked"

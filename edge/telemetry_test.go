@@ -116,6 +116,79 @@ func TestReplayIsLinked(t *testing.T) {
 	})
 }
 
+// TestOrderIsCarriedOutOnce has the log repeat an order, as it does after a lost
+// connection: only a new one ends connections.
+func TestOrderIsCarriedOutOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		issued := time.Now()
+		p := play(t, Config{Authenticate: func(token string) (Identity, error) {
+			return Identity{User: token, Issued: issued}, nil
+		}})
+		other := p.authenticated(uuidB, uuidOf('b', 1))
+		d := p.authenticated(uuidA, uuidOf('a', 1))
+		time.Sleep(time.Minute)
+		order := stream.Order{User: stream.KeyOf(uuidA), At: time.Now()}
+		p.order(order)
+		if code := d.closed(); code != codeResumeAgain {
+			t.Errorf("close code = %d, want %d", code, codeResumeAgain)
+		}
+		d = p.authenticated(uuidA, uuidOf('a', 1))
+		p.order(order)
+		d.send(`{"type":"ping"}`)
+		d.want("pong")
+
+		// Revoked, the token that the device has is worth nothing.
+		order.At = time.Now().Add(time.Second)
+		order.RevokedBefore = order.At
+		p.order(order)
+		if code := d.closed(); code != codeTokenExpired {
+			t.Errorf("close code = %d, want %d", code, codeTokenExpired)
+		}
+		if !p.revoked(uuidA, issued) || !p.revoked(uuidA, time.Time{}) || p.revoked(uuidA, order.At) || p.revoked(uuidB, issued) {
+			t.Error("revoked() is wrong: want A's tokens from before, and those that do not say, and no others")
+		}
+
+		// A fresh token on a live connection is looked at as well.
+		issued = order.At
+		d = p.authenticated(uuidA, uuidOf('a', 1))
+		issued = order.At.Add(-time.Second)
+		d.send(`{"type":"token","token":"` + uuidA + `"}`)
+		if h := d.want("error"); h.Code != "bad_token" {
+			t.Errorf("answer to a revoked token = %s, want bad_token", h.text)
+		}
+		if code := d.closed(); code != codeBadToken {
+			t.Errorf("close code = %d, want %d", code, codeBadToken)
+		}
+
+		// Forgotten, nothing of the user is in memory.
+		issued = order.At.Add(time.Hour)
+		d = p.authenticated(uuidA, uuidOf('a', 1))
+		p.event(uuidA, "", 1)
+		p.event(uuidB, "", 1)
+		d.want("event")
+		other.want("event")
+		d.send(`{"type":"ack","hlc":"` + at(p.seq-1).Hlc.String() + `"}`)
+		d.send(`{"type":"ping"}`)
+		d.want("pong")
+		full := p.budget.used.Load()
+		order.At = order.At.Add(time.Minute)
+		order.RevokedBefore, order.ForgottenBefore = order.At, order.At
+		p.order(order)
+		if code := d.closed(); code != codeTokenExpired {
+			t.Errorf("close code = %d, want %d", code, codeTokenExpired)
+		}
+		if left := p.budget.used.Load(); left == 0 || left >= full {
+			t.Errorf("tails hold %d bytes of %d, want the other user's alone", left, full)
+		}
+		p.cursors.mu.Lock()
+		defer p.cursors.mu.Unlock()
+		if n := len(p.cursors.unsent); n != 0 {
+			t.Errorf("%d cursors wait to be saved, want none", n)
+		}
+	})
+}
+
 // TestUnsampledCostsNothing holds an event without a trace to no allocation.
 func TestUnsampledCostsNothing(t *testing.T) {
 	r := stream.Record{Kind: stream.KindEvent, User: uuidA, Frame: []byte(`{}`)}

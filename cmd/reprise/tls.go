@@ -7,10 +7,16 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"golang.org/x/crypto/acme"
 	"golang.org/x/crypto/acme/autocert"
+	"golang.org/x/time/rate"
 )
+
+// soon is how long before its end a certificate is worth a warning.
+const soon = 7 * 24 * time.Hour
 
 // serverTLS is what a listener needs to speak TLS, without certificates.
 func serverTLS() *tls.Config {
@@ -26,6 +32,9 @@ func fileTLS(setting, certFile, keyFile string, log *slog.Logger) (*tls.Config, 
 	}
 	certificate, err := newReread(setting, log, func() (*tls.Certificate, error) {
 		pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+		if err == nil && time.Until(pair.Leaf.NotAfter) < soon {
+			log.Warn("a certificate ends soon, or has ended", "what", setting, "ends", pair.Leaf.NotAfter)
+		}
 		return &pair, err
 	}, certFile, keyFile)
 	if err != nil {
@@ -40,7 +49,7 @@ func fileTLS(setting, certFile, keyFile string, log *slog.Logger) (*tls.Config, 
 // authority proves who we are over the very listener, on port 443 (RFC 8737):
 // it and the devices have to reach it there. They lie in a directory, so that a
 // restart asks for none.
-func acmeTLS(cfg *config) (*tls.Config, error) {
+func acmeTLS(cfg *config, log *slog.Logger) (*tls.Config, error) {
 	dir := cfg.tlsACMECache
 	if dir == "" {
 		cache, err := os.UserCacheDir()
@@ -59,7 +68,14 @@ func acmeTLS(cfg *config) (*tls.Config, error) {
 		Client:     &acme.Client{DirectoryURL: cfg.tlsACMEDirectory, UserAgent: "reprise"},
 	}
 	config := serverTLS()
-	config.GetCertificate = manager.GetCertificate
+	complain := rate.Sometimes{Interval: time.Minute}
+	config.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		certificate, err := manager.GetCertificate(hello)
+		if err != nil && slices.Contains(cfg.tlsACMEHosts, hello.ServerName) {
+			complain.Do(func() { log.Warn("there is no certificate", "host", hello.ServerName, "err", err) })
+		}
+		return certificate, err
+	}
 	config.NextProtos = append(config.NextProtos, acme.ALPNProto)
 	return config, nil
 }
@@ -67,7 +83,7 @@ func acmeTLS(cfg *config) (*tls.Config, error) {
 // devicesTLS is what the settings say of the device listener; nil is plain.
 func devicesTLS(cfg *config, log *slog.Logger) (*tls.Config, error) {
 	if len(cfg.tlsACMEHosts) > 0 {
-		return acmeTLS(cfg)
+		return acmeTLS(cfg, log)
 	}
 	return fileTLS("tls-cert-file", cfg.tlsCertFile, cfg.tlsKeyFile, log)
 }
