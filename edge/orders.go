@@ -73,7 +73,7 @@ func (s *Server) order(o stream.Order) {
 		return
 	}
 	code, reason := codeResumeAgain, "disconnected by an operator"
-	if o.RevokedBefore.Equal(o.At) {
+	if s.cfg.Authenticate != nil && o.RevokedBefore.Equal(o.At) {
 		code, reason = codeTokenExpired, "token revoked"
 	}
 	forget := o.ForgottenBefore.Equal(o.At)
