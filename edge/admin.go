@@ -93,8 +93,8 @@ func (s *Server) Stats() Stats {
 
 func (s *Server) serveStats(w http.ResponseWriter, r *http.Request) { writeJSON(w, s.Stats()) }
 
-// connectionInfo is one connection for an operator.
-type connectionInfo struct {
+// ConnectionInfo is one connection for an operator.
+type ConnectionInfo struct {
 	Connection string `json:"connection_id"`
 	Device     string `json:"device_id"`
 	Node       string `json:"node"`
@@ -112,12 +112,12 @@ func (s *Server) serveConnections(w http.ResponseWriter, r *http.Request) {
 }
 
 // infos are the connections of user here, the oldest first.
-func (s *Server) infos(user string) []connectionInfo {
-	infos := []connectionInfo{}
+func (s *Server) infos(user string) []ConnectionInfo {
+	infos := []ConnectionInfo{}
 	for _, c := range s.connections(user) {
-		infos = append(infos, connectionInfo{c.id, c.device, s.cfg.Node, c.connected.UnixMilli(), c.cursor().String(), c.remote})
+		infos = append(infos, ConnectionInfo{c.id, c.device, s.cfg.Node, c.connected.UnixMilli(), c.cursor().String(), c.remote})
 	}
-	slices.SortFunc(infos, func(a, b connectionInfo) int { return int(a.Connected - b.Connected) })
+	slices.SortFunc(infos, func(a, b ConnectionInfo) int { return int(a.Connected - b.Connected) })
 	return infos
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -228,26 +227,10 @@ func retrySummary(all int, counts map[string]int) string {
 	return fmt.Sprintf("of %d: %s", all, strings.Join(parts, ", "))
 }
 
-// maxDeadAnswer bounds an answer with dead letters: the log keeps half a MiB of
-// a payload, which JSON may make six times as long.
-const maxDeadAnswer = 16 << 20
-
 // askDead asks for what is below /v1/dead and reads the answer, which it also
 // returns as it came.
 func (c *call) askDead(ctx context.Context, method, path string, query url.Values, answer any) ([]byte, error) {
-	response, err := c.askAdmin(ctx, method, "/v1/dead"+path, query)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(response.Body, maxDeadAnswer))
-	if err == nil {
-		err = json.Unmarshal(raw, answer)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", c.cfg.adminURL, err)
-	}
-	return raw, nil
+	return c.askJSON(ctx, method, "/v1/dead"+path, query, answer)
 }
 
 // cell is a text in one line, "-" where there is none.

@@ -110,3 +110,25 @@ func (c *call) askAdmin(ctx context.Context, method, path string, query url.Valu
 	}
 	return nil, fmt.Errorf("%s: status %d", c.cfg.adminURL, response.StatusCode)
 }
+
+// maxAnswer bounds an answer that is read as one: the log keeps half a MiB of a
+// dead letter's payload, which JSON may make six times as long.
+const maxAnswer = 16 << 20
+
+// askJSON asks the admin listener and reads the answer, which it also returns as
+// it came.
+func (c *call) askJSON(ctx context.Context, method, path string, query url.Values, answer any) ([]byte, error) {
+	response, err := c.askAdmin(ctx, method, path, query)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err == nil {
+		err = json.Unmarshal(raw, answer)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.cfg.adminURL, err)
+	}
+	return raw, nil
+}

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -125,17 +123,5 @@ func (c *call) report(raw []byte, done userDone, more string) error {
 // askUser asks for what is below /v1/users/{user} and reads the answer, which it
 // also returns as it came.
 func (c *call) askUser(ctx context.Context, method, path string, query url.Values, answer any) ([]byte, error) {
-	response, err := c.askAdmin(ctx, method, "/v1/users/"+c.args[0]+path, query)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(response.Body, maxDeadAnswer))
-	if err == nil {
-		err = json.Unmarshal(raw, answer)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", c.cfg.adminURL, err)
-	}
-	return raw, nil
+	return c.askJSON(ctx, method, "/v1/users/"+c.args[0]+path, query, answer)
 }

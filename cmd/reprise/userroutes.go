@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"reprise/edge"
 	"reprise/stream"
 )
 
@@ -47,20 +48,10 @@ func (u *userRoutes) handler() http.Handler {
 	return mux
 }
 
-// userConnection is a connection as an edge tells it.
-type userConnection struct {
-	Connection string `json:"connection_id"`
-	Device     string `json:"device_id"`
-	Node       string `json:"node"`
-	Connected  int64  `json:"connected_at"` // Unix ms
-	Cursor     string `json:"cursor"`
-	Remote     string `json:"remote"`
-}
-
 // userView is everything there is of a user.
 type userView struct {
 	User        string            `json:"user_id"`
-	Connections []userConnection  `json:"connections"`
+	Connections []edge.ConnectionInfo  `json:"connections"`
 	Devices     []stream.Presence `json:"devices"`
 	// Cursors are what the devices acknowledged last, by device.
 	Cursors map[string]string `json:"cursors"`
@@ -128,21 +119,21 @@ func (u *userRoutes) view(ctx context.Context, user string) (*userView, error) {
 }
 
 // connections asks all edges. The list is never nil.
-func (u *userRoutes) connections(ctx context.Context, user string) (all []userConnection, silent []string, err error) {
+func (u *userRoutes) connections(ctx context.Context, user string) (all []edge.ConnectionInfo, silent []string, err error) {
 	answers, silent, err := u.log.AskEdges(ctx, []byte(user))
 	if err != nil {
 		return nil, nil, err
 	}
-	all = []userConnection{}
+	all = []edge.ConnectionInfo{}
 	for node, raw := range answers {
-		var some []userConnection
+		var some []edge.ConnectionInfo
 		if err := json.Unmarshal(raw, &some); err != nil {
 			silent = append(silent, node)
 			continue
 		}
 		all = append(all, some...)
 	}
-	slices.SortFunc(all, func(a, b userConnection) int { return int(a.Connected - b.Connected) })
+	slices.SortFunc(all, func(a, b edge.ConnectionInfo) int { return int(a.Connected - b.Connected) })
 	slices.Sort(silent)
 	return all, silent, nil
 }
@@ -194,7 +185,7 @@ func (u *userRoutes) disconnect(w http.ResponseWriter, r *http.Request) {
 }
 
 // gone waits until none of the connections is left.
-func (u *userRoutes) gone(ctx context.Context, user string, before []userConnection) (done userDone, err error) {
+func (u *userRoutes) gone(ctx context.Context, user string, before []edge.ConnectionInfo) (done userDone, err error) {
 	tick := time.NewTicker(goneEvery)
 	defer tick.Stop()
 	for deadline := time.Now().Add(goneWithin); ; {
@@ -204,7 +195,7 @@ func (u *userRoutes) gone(ctx context.Context, user string, before []userConnect
 		}
 		left := 0
 		for _, c := range before {
-			if slices.ContainsFunc(now, func(o userConnection) bool { return o.Connection == c.Connection }) {
+			if slices.ContainsFunc(now, func(o edge.ConnectionInfo) bool { return o.Connection == c.Connection }) {
 				left++
 			}
 		}
