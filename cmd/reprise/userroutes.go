@@ -50,9 +50,9 @@ func (u *userRoutes) handler() http.Handler {
 
 // userView is everything there is of a user.
 type userView struct {
-	User        string            `json:"user_id"`
-	Connections []edge.ConnectionInfo  `json:"connections"`
-	Devices     []stream.Presence `json:"devices"`
+	User        string                `json:"user_id"`
+	Connections []edge.ConnectionInfo `json:"connections"`
+	Devices     []stream.Presence     `json:"devices"`
 	// Cursors are what the devices acknowledged last, by device.
 	Cursors map[string]string `json:"cursors"`
 	Events  uint64            `json:"events"`
