@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -25,10 +26,12 @@ const (
 	// diskEvery is how often the room on the disk is looked at. At 100 MB/s it is
 	// a fraction of the default reserve.
 	diskEvery = 200 * time.Millisecond
-	// stuckFor is how long appends must have been refused, with room on the disk,
-	// before the server is started anew, and restartEvery how often at most.
+	// stuckFor is how long the server must have been of no use, with room on the
+	// disk, before it is started anew, and restartEvery how often at most.
+	// healthEvery is how often it is asked: that reads directories.
 	stuckFor     = 5 * time.Second
 	restartEvery = 30 * time.Second
+	healthEvery  = time.Second
 )
 
 // errFull says that the disk has no room beyond the reserve.
@@ -89,15 +92,25 @@ func (l *Log) Full() bool { return l.disk.full() }
 func (l *Log) watchDisk(ctx context.Context) {
 	tick := time.NewTicker(diskEvery)
 	defer tick.Stop()
-	restarted := time.Now()
+	var restarted, asked, well time.Time
 	for {
 		l.look()
-		if !l.disk.full() && l.Held() > stuckFor && time.Since(restarted) > restartEvery {
-			l.logger.Warn("appends are refused though there is room on the disk: the embedded server is started anew")
-			if err := l.server.restart(); err != nil {
-				l.logger.Error("the embedded server does not start", "err", err)
+		now := time.Now()
+		if l.disk.full() {
+			well = now // it cannot be helped yet
+		} else if now.Sub(asked) >= healthEvery {
+			asked = now
+			why := l.server.stuck()
+			if why == "" && l.Held() < stuckFor {
+				well = now
 			}
-			restarted = time.Now()
+			if now.Sub(well) > stuckFor && now.Sub(restarted) > restartEvery {
+				l.logger.Warn("the embedded server stores nothing though there is room on the disk: it is started anew", "why", why)
+				if err := l.server.restart(); err != nil {
+					l.logger.Error("the embedded server does not start", "err", err)
+				}
+				restarted, well = time.Now(), time.Now()
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -162,6 +175,22 @@ func (e *embedded) restart() error {
 	}
 	e.ns = ns
 	return nil
+}
+
+// stuck says why the server will not store things any more, "" when it will: a
+// stream has met an error in writing, after which it refuses everything, or
+// JetStream was disabled for that.
+func (e *embedded) stuck() string {
+	e.mu.Lock()
+	ns := e.ns
+	e.mu.Unlock()
+	if !ns.JetStreamEnabled() {
+		return "JetStream is disabled"
+	}
+	if health := ns.Healthz(nil); strings.Contains(health.Error, "write error") {
+		return health.Error
+	}
+	return ""
 }
 
 // startServer starts a server on cfg.DataDir and waits until it serves.
