@@ -2,14 +2,12 @@ package browser
 
 import (
 	"context"
-	"net/http"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/chromedp/chromedp"
 )
 
 const (
@@ -18,13 +16,13 @@ const (
 	secret = "a secret of thirty-two bytes ...."
 )
 
-// attempt opens a WebSocket and says what became of it.
+// attempt opens a WebSocket and says what became of it, and who tried.
 const attempt = `(function(url, protocols) {
 	return new Promise(function(done) {
 		var ws = new WebSocket(url, protocols), opened = false;
 		ws.onopen = function() { opened = true; };
-		ws.onmessage = function(m) { done({opened: true, protocol: ws.protocol, frame: m.data}); ws.close(); };
-		ws.onclose = function(e) { done({opened: opened, code: e.code}); };
+		ws.onmessage = function(m) { done({opened: true, protocol: ws.protocol, frame: m.data, origin: self.origin}); ws.close(); };
+		ws.onclose = function(e) { done({opened: opened, code: e.code, origin: self.origin}); };
 	});
 })`
 
@@ -34,10 +32,13 @@ const framed = `(function(url, protocols) {
 		addEventListener("message", function(e) { done(e.data); });
 		var frame = document.createElement("iframe");
 		frame.sandbox = "allow-scripts";
-		frame.srcdoc = "<script>" + ATTEMPT + "(" + JSON.stringify(url) + "," + JSON.stringify(protocols) + ").then(function(r) { r.origin = origin; parent.postMessage(r, '*'); })<\/script>";
+		frame.srcdoc = "<script>" + ` + "`" + attempt + "`" + ` + "(" + JSON.stringify(url) + "," + JSON.stringify(protocols) + ").then(function(r) { parent.postMessage(r, '*'); })<\/script>";
 		document.body.appendChild(frame);
 	});
 })`
+
+// data is a page of no site at all. Its origin is null too.
+const data = "data:text/html,<title>a page</title>"
 
 // outcome is what became of an attempt.
 type outcome struct {
@@ -46,31 +47,10 @@ type outcome struct {
 	Code                    int
 }
 
-// run loads a page in a tab of its own and has it evaluate an expression.
-func run[T any](t *testing.T, browser context.Context, page, expression string) T {
-	t.Helper()
-	tab, stop := chromedp.NewContext(browser)
-	defer stop()
-	err := chromedp.Do(tab) // opens the tab
-	var result T
-	if err == nil {
-		within, cancel := context.WithTimeout(tab, patience)
-		defer cancel()
-		if err = chromedp.Do(within, chromedp.Navigate(page)); err == nil {
-			result, err = chromedp.Run(within, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
-		}
-	}
-	if err != nil {
-		t.Fatalf("on %s: %v", page, err)
-	}
-	return result
-}
-
 func quoted(list ...string) string { return `["` + strings.Join(list, `","`) + `"]` }
 
 func TestWhichPagesMayConnect(t *testing.T) {
 	t.Parallel()
-	browser := browse(t)
 	emulator := start(t, "listening", "emulator", "--emulator-listen", "127.0.0.1:0")
 	port := pages(t)
 	key := filepath.Join(t.TempDir(), "key")
@@ -85,9 +65,11 @@ func TestWhichPagesMayConnect(t *testing.T) {
 	}
 	token := strings.TrimSpace(string(made))
 	withToken, bare := quoted("reprise.v1", "bearer."+token), quoted("reprise.v1")
-	ws := func(authority, more string) string { return "ws://" + authority + "/ws?device_id=" + device + more }
-	byName := func(more string) string { return more + "&user_id=" + user }
-	beside, besideOpen := behind(t, guarded), behind(t, open)
+	beside, besideOpen := behind(t, guarded.addrs["devices"], "/ws").port, behind(t, open.addrs["devices"], "/ws").port
+	// with is where a device with a token connects, named where one without does.
+	with := func(authority string) string { return "ws://" + authority + "/ws?device_id=" + device }
+	named := func(authority string) string { return with(authority) + "&user_id=" + user }
+	evil, app := "http://evil.example:"+port, "http://app.example:"+port
 
 	for _, tt := range []struct {
 		name      string
@@ -96,85 +78,75 @@ func TestWhichPagesMayConnect(t *testing.T) {
 		how       string
 		url       string
 		protocols string
+		origin    string
 		opens     bool
 	}{
-		{"a page of another site, with a token that it got hold of", guarded, "http://evil.example:" + port, attempt, ws(guarded.addrs["devices"], ""), withToken, false},
-		{"a page of another port of the same host", guarded, "http://127.0.0.1:" + port, attempt, ws(guarded.addrs["devices"], ""), withToken, false},
-		{"a listed page", guarded, "http://app.example:" + port, attempt, ws(guarded.addrs["devices"], ""), withToken, true},
-		{"a sandboxed frame in a listed page", guarded, "http://app.example:" + port, strings.Replace(framed, "ATTEMPT", "`"+attempt+"`", 1), ws(guarded.addrs["devices"], ""), withToken, false},
-		{"a page of the same origin", guarded, "http://site.example:" + beside, attempt, ws("site.example:"+beside, ""), withToken, true},
-		{"a page of another site, where nobody needs a token", open, "http://evil.example:" + port, attempt, ws(open.addrs["devices"], byName("")), bare, false},
-		{"a page whose name was made to lead here", open, "http://evil.example:" + besideOpen, attempt, ws("evil.example:"+besideOpen, byName("")), bare, false},
-		{"a page at localhost", open, "http://localhost:" + besideOpen, attempt, ws("localhost:"+besideOpen, byName("")), bare, true},
-		{"a page at the address", open, "http://127.0.0.1:" + besideOpen, attempt, ws("127.0.0.1:"+besideOpen, byName("")), bare, true},
+		{"another site, with a token that it got hold of", guarded, evil, attempt, with(guarded.addrs["devices"]), withToken, evil, false},
+		{"another port of the same host", guarded, "http://127.0.0.1:" + port, attempt, with(guarded.addrs["devices"]), withToken, "http://127.0.0.1:" + port, false},
+		{"another name for the same server", guarded, "http://evil.example:" + beside, attempt, with("site.example:" + beside), withToken, "http://evil.example:" + beside, false},
+		{"a listed page", guarded, app, attempt, with(guarded.addrs["devices"]), withToken, app, true},
+		{"a sandboxed frame in a listed page", guarded, app, framed, with(guarded.addrs["devices"]), withToken, "null", false},
+		{"a data page", guarded, data, attempt, with(guarded.addrs["devices"]), withToken, "null", false},
+		{"the same origin", guarded, "http://site.example:" + beside, attempt, with("site.example:" + beside), withToken, "http://site.example:" + beside, true},
+
+		{"another site, no token needed", open, evil, attempt, named(open.addrs["devices"]), bare, evil, false},
+		{"another port, no token needed", open, "http://127.0.0.1:" + port, attempt, named(open.addrs["devices"]), bare, "http://127.0.0.1:" + port, false},
+		{"a name that was made to lead here, no token needed", open, "http://evil.example:" + besideOpen, attempt, named("evil.example:" + besideOpen), bare, "http://evil.example:" + besideOpen, false},
+		{"a sandboxed frame in a page at localhost", open, "http://localhost:" + besideOpen, framed, named("localhost:" + besideOpen), bare, "null", false},
+		{"a data page, no token needed", open, data, attempt, named(open.addrs["devices"]), bare, "null", false},
+		{"localhost", open, "http://localhost:" + besideOpen, attempt, named("localhost:" + besideOpen), bare, "http://localhost:" + besideOpen, true},
+		{"the address", open, "http://127.0.0.1:" + besideOpen, attempt, named("127.0.0.1:" + besideOpen), bare, "http://127.0.0.1:" + besideOpen, true},
 	} {
-		before := tt.node.refusedFor(t, "origin")
-		got := run[outcome](t, browser, tt.page, tt.how+`(`+"`"+tt.url+"`"+`,`+tt.protocols+`)`)
-		after := tt.node.refusedFor(t, "origin")
-		if got.Opened != tt.opens || (before == after) != tt.opens {
-			t.Errorf("%s: %+v, refusals went from %s to %s, want opened %v", tt.name, got, before, after, tt.opens)
-		}
-		if tt.opens && (got.Protocol != "reprise.v1" || !strings.HasPrefix(got.Frame, `{"type":"welcome"`)) {
-			t.Errorf("%s: protocol %q, first frame %s, want reprise.v1 and a welcome", tt.name, got.Protocol, got.Frame)
-		}
-		if strings.Contains(tt.how, "iframe") && got.Origin != "null" {
-			t.Errorf("%s: its origin is %q, want null", tt.name, got.Origin)
-		}
+		t.Run(tt.name, func(t *testing.T) {
+			before := tt.node.refusedFor(t, "origin")
+			got := run[outcome](t, tt.page, tt.how+`("`+tt.url+`",`+tt.protocols+`)`)
+			refused := tt.node.refusedFor(t, "origin") - before
+			wantRefused := 1
+			if tt.opens {
+				wantRefused = 0
+			}
+			if got.Opened != tt.opens || refused != wantRefused {
+				t.Errorf("opened %v with %d counted as refused, want %v with %d: %+v", got.Opened, refused, tt.opens, wantRefused, got)
+			}
+			if got.Origin != tt.origin {
+				t.Errorf("the attempt came from origin %q, want %q", got.Origin, tt.origin)
+			}
+			if !tt.opens {
+				return
+			}
+			if got.Protocol != "reprise.v1" {
+				t.Errorf("negotiated protocol %q, want reprise.v1", got.Protocol)
+			}
+			if !strings.HasPrefix(got.Frame, `{"type":"welcome"`) || !strings.Contains(got.Frame, user) {
+				t.Errorf("first frame %s, want a welcome of user %s", got.Frame, user)
+			}
+		})
 	}
-	if strings.Contains(guarded.log(), token) || strings.Contains(guarded.log(), secret) {
-		t.Error("the token or the secret is in the log")
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		t.Fatalf("the token has %d parts, want 3", len(parts))
+	}
+	for what, text := range map[string]string{"claims": parts[1], "signature": parts[2], "secret": secret} {
+		if strings.Contains(guarded.log(), text) {
+			t.Errorf("log has the %s, want nothing of the token", what)
+		}
 	}
 }
 
-// TestAdminIsNotForPages has a page of another site try the admin listener.
-func TestAdminIsNotForPages(t *testing.T) {
+// TestNoListHasEverybody has the list of origins refuse what would let in pages
+// that nobody named.
+func TestNoListHasEverybody(t *testing.T) {
 	t.Parallel()
-	browser := browse(t)
-	emulator := start(t, "listening", "emulator", "--emulator-listen", "127.0.0.1:0")
-	n := serve(t, emulator, "--auth", "none")
-	port := pages(t)
-	admin := "http://" + n.addrs["admin"]
-	level := func() string {
-		response, err := http.Get(admin + "/v1/log-level")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer response.Body.Close()
-		var body [64]byte
-		k, _ := response.Body.Read(body[:])
-		return string(body[:k])
-	}
-	before := level()
-	for name, call := range map[string]string{
-		"read the figures":           `fetch("` + admin + `/v1/stats")`,
-		"change the level":           `fetch("` + admin + `/v1/log-level", {method: "PUT", body: "error"})`,
-		"change it without a glance": `fetch("` + admin + `/v1/log-level", {method: "PUT", body: "error", mode: "no-cors"})`,
-	} {
-		got := run[string](t, browser, "http://evil.example:"+port, call+`.then(function(r) { return r.text(); }, function() { return "refused"; })`)
-		if got != "refused" {
-			t.Errorf("a page could %s: %q", name, got)
-		}
-	}
-	if after := level(); after != before {
-		t.Errorf("the log's level is %s, want what it was: %s", after, before)
-	}
-	// A page cannot see the answer to such a POST, but it is made.
-	done := run[string](t, browser, "http://evil.example:"+port, `fetch("`+admin+`/v1/dead/1/retry", {method: "POST", mode: "no-cors"}).then(function() { return "sent"; }, function(e) { return String(e); })`)
-	if done != "sent" {
-		t.Errorf("the POST was %q, want it sent", done)
-	}
-	request, err := http.NewRequest("POST", admin+"/v1/dead/1/retry", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	request.Header.Set("Sec-Fetch-Site", "cross-site")
-	request.Header.Set("Origin", "http://evil.example:"+port)
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	response.Body.Close()
-	if response.StatusCode != http.StatusForbidden {
-		t.Errorf("the same POST with what the browser sends = %d, want 403", response.StatusCode)
+	for _, list := range []string{"*", "null", "http://*.example", "http://app.example,null"} {
+		t.Run(list, func(t *testing.T) {
+			within, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			said, err := exec.CommandContext(within, binary, "serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir", t.TempDir(),
+				"--auth", "none", "--pubnub-subscribe-key", "demo", "--pubnub-origin", "127.0.0.1:1", "--pubnub-tls=false", "--allowed-origins", list).CombinedOutput()
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || exit.ExitCode() != 2 || !strings.Contains(string(said), "allowed-origins") {
+				t.Errorf("serve --allowed-origins %s = %v, want exit status 2 for allowed-origins:\n%s", list, err, said)
+			}
+		})
 	}
 }

@@ -2,24 +2,19 @@ package browser
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/chromedp/chromedp"
 )
 
 // patience is how long a test waits for what must come.
@@ -40,7 +35,13 @@ func TestMain(m *testing.M) {
 		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
 		os.Exit(1)
 	}
+	stop, err := browse()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "the browser does not start: %v\n", err)
+		os.Exit(1)
+	}
 	code := m.Run()
+	stop()
 	os.RemoveAll(dir)
 	os.Exit(code)
 }
@@ -118,9 +119,33 @@ func serve(t *testing.T, emulator *node, more ...string) *node {
 }
 
 // refusedFor is how many handshakes the node has refused with a code.
-func (n *node) refusedFor(t *testing.T, code string) string {
+func (n *node) refusedFor(t *testing.T, code string) int {
 	t.Helper()
-	response, err := http.Get("http://" + n.addrs["admin"] + "/metrics")
+	m := regexp.MustCompile(`reprise_handshakes_refused_total\{code="` + code + `"\} (\d+)`).FindStringSubmatch(n.admin(t, "/metrics"))
+	if m == nil {
+		t.Fatalf("there is no count of refusals for %s", code)
+	}
+	count, err := strconv.Atoi(m[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return count
+}
+
+// level is the node's log level.
+func (n *node) level(t *testing.T) string {
+	t.Helper()
+	var answer struct{ Level string }
+	if err := json.Unmarshal([]byte(n.admin(t, "/v1/log-level")), &answer); err != nil {
+		t.Fatal(err)
+	}
+	return answer.Level
+}
+
+// admin is what the admin listener answers.
+func (n *node) admin(t *testing.T, path string) string {
+	t.Helper()
+	response, err := http.Get("http://" + n.addrs["admin"] + path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,61 +154,5 @@ func (n *node) refusedFor(t *testing.T, code string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := regexp.MustCompile(`reprise_handshakes_refused_total\{code="` + code + `"\} (\d+)`).FindSubmatch(body)
-	if m == nil {
-		t.Fatalf("there is no count of refusals for %s", code)
-	}
-	return string(m[1])
-}
-
-// page is what every server of pages shows.
-const page = `<!doctype html><title>a page</title><body>here</body>`
-
-func servePage(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	io.WriteString(w, page)
-}
-
-// pages serves a page, and returns its port.
-func pages(t *testing.T) string {
-	t.Helper()
-	s := httptest.NewServer(http.HandlerFunc(servePage))
-	t.Cleanup(s.Close)
-	return portOf(s.URL)
-}
-
-// behind serves a page beside n, as a proxy in front of both does, and returns
-// the port.
-func behind(t *testing.T, n *node) string {
-	t.Helper()
-	target := &url.URL{Scheme: "http", Host: n.addrs["devices"]}
-	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(target)
-		r.Out.Host = r.In.Host
-	}}
-	mux := http.NewServeMux()
-	mux.HandleFunc("/", servePage)
-	mux.Handle("/ws", proxy)
-	s := httptest.NewServer(mux)
-	t.Cleanup(s.Close)
-	return portOf(s.URL)
-}
-
-func portOf(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
-
-// browse starts a browser to which every name under example is this machine.
-func browse(t *testing.T) context.Context {
-	t.Helper()
-	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.NoSandbox, chromedp.ExecPath("/usr/bin/chromium"), chromedp.UserDataDir(t.TempDir()),
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-background-networking", true),
-		chromedp.Flag("host-resolver-rules", "MAP *.example 127.0.0.1"))
-	ctx, stop := chromedp.NewExecAllocator(t.Context(), options...)
-	t.Cleanup(stop)
-	ctx, stop = chromedp.NewContext(ctx)
-	t.Cleanup(stop)
-	if err := chromedp.Do(ctx); err != nil {
-		t.Fatalf("the browser does not start: %v", err)
-	}
-	return ctx
+	return string(body)
 }
