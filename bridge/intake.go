@@ -33,9 +33,11 @@ const everyone = "~"
 // intake judges m. Its span, if it gets one, is added to open.
 func (b *Bridge) intake(ctx context.Context, m *message, open *spans) item {
 	it := item{id: m.id, timetoken: m.timetoken, size: len(m.payload)}
-	if user, _ := parseChannel(m.channel); b.forgotten.has(user, m.timetoken) {
-		it.outcome = isForgotten
-		return it
+	if b.forgotten.some.Load() {
+		if user, _ := parseChannel(m.channel); b.forgotten.has(user, m.timetoken) {
+			it.outcome = isForgotten
+			return it
+		}
 	}
 	var bad *refusal
 	if m.odd != "" {

@@ -139,6 +139,7 @@ func TestNoListHasEverybody(t *testing.T) {
 	t.Parallel()
 	for _, list := range []string{"*", "null", "http://*.example", "http://app.example,null"} {
 		t.Run(list, func(t *testing.T) {
+			t.Parallel() // one that does start runs on until it is stopped
 			within, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			said, err := exec.CommandContext(within, binary, "serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir", t.TempDir(),

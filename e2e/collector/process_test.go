@@ -145,7 +145,7 @@ func collect(t *testing.T, s *sink) (p *process, endpoint map[string]string) {
 	config := filepath.Join(t.TempDir(), "collector.yaml")
 	text := fmt.Sprintf(`
 receivers: {otlp: {protocols: {grpc: {endpoint: "%s"}, http: {endpoint: "%s"}}}}
-exporters: {otlphttp: {endpoint: "%s", encoding: json, compression: none}}
+exporters: {otlphttp: {endpoint: "%s", encoding: json, compression: none, sending_queue: {enabled: false}}}
 service:
   telemetry: {metrics: {level: none}}
   pipelines:

@@ -14,75 +14,6 @@ import (
 // patience is how long a test waits for what must come.
 const patience = 60 * time.Second
 
-// The parts of OTLP's JSON that are judged.
-type (
-	value struct {
-		String string          `json:"stringValue"`
-		Int    json.Number     `json:"intValue"`
-		Bool   bool            `json:"boolValue"`
-		Array  json.RawMessage `json:"arrayValue"`
-	}
-	attributes []struct {
-		Key   string
-		Value value
-	}
-	resource struct{ Attributes attributes }
-	span     struct {
-		TraceID      string `json:"traceId"`
-		SpanID       string `json:"spanId"`
-		ParentSpanID string `json:"parentSpanId"`
-		Name         string
-		Kind         int
-		Attributes   attributes
-		Links        []struct {
-			TraceID string `json:"traceId"`
-		}
-		node string
-	}
-	point struct {
-		AsInt          json.Number
-		Count          json.Number
-		ExplicitBounds []float64
-		Attributes     attributes
-	}
-	points struct{ DataPoints []point }
-	metric struct {
-		Name                  string
-		Unit                  string
-		Sum, Gauge, Histogram *points
-		node                  string
-	}
-	record struct {
-		Body       value
-		TraceID    string `json:"traceId"`
-		Attributes attributes
-		node       string
-	}
-	batch struct {
-		ResourceSpans []struct {
-			Resource   resource
-			ScopeSpans []struct{ Spans []*span }
-		}
-		ResourceMetrics []struct {
-			Resource     resource
-			ScopeMetrics []struct{ Metrics []*metric }
-		}
-		ResourceLogs []struct {
-			Resource  resource
-			ScopeLogs []struct{ LogRecords []*record }
-		}
-	}
-)
-
-func (a attributes) get(key string) string {
-	for _, one := range a {
-		if one.Key == key {
-			return one.Value.String
-		}
-	}
-	return ""
-}
-
 // sink is where the collector sends what it got.
 type sink struct {
 	*httptest.Server
@@ -91,9 +22,12 @@ type sink struct {
 	spans   []*span       // guarded by mu
 	metrics []*metric     // guarded by mu; the newest last
 	logs    []*record     // guarded by mu
-	raw     []string      // guarded by mu; everything as it came
+	raw     []export      // guarded by mu; everything as it came
 	news    chan struct{} // guarded by mu; closed and replaced when something comes
 }
+
+// export is one batch as it came.
+type export struct{ signal, body string }
 
 func newSink(t *testing.T) *sink {
 	t.Helper()
@@ -117,7 +51,7 @@ func newSink(t *testing.T) *sink {
 func (s *sink) take(b *batch, raw string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.raw = append(s.raw, raw)
+	s.raw = append(s.raw, export{b.signal(), raw})
 	node := func(r resource) string {
 		return r.Attributes.get("service.name") + "/" + r.Attributes.get("service.instance.id")
 	}
@@ -174,6 +108,17 @@ func (s *sink) await(t *testing.T, what string, seen func() bool) {
 	}
 }
 
+// signal is "traces", "metrics" or "logs", whichever a batch holds.
+func (b *batch) signal() string {
+	switch {
+	case b.ResourceSpans != nil:
+		return "traces"
+	case b.ResourceMetrics != nil:
+		return "metrics"
+	}
+	return "logs"
+}
+
 // span waits for the span of that name in a trace; trace "" is any.
 func (s *sink) span(t *testing.T, name, trace string) *span {
 	t.Helper()
@@ -202,4 +147,58 @@ func (s *sink) metric(t *testing.T, node, name string, pleases func(*metric) boo
 		return found != nil
 	})
 	return found
+}
+
+// record waits for a log line of a node.
+func (s *sink) record(t *testing.T, node, body string) *record {
+	t.Helper()
+	var found *record
+	s.await(t, "the log line "+body+" of "+node, func() bool {
+		for _, l := range s.logs {
+			if l.node == node && l.Body.String == body {
+				found = l
+			}
+		}
+		return found != nil
+	})
+	return found
+}
+
+// named are the spans of that name that have come.
+func (s *sink) named(name string) []*span {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []*span
+	for _, sp := range s.spans {
+		if sp.Name == name {
+			list = append(list, sp)
+		}
+	}
+	return list
+}
+
+// free fails the test where a secret came in one of the signals, and where
+// nothing came in one of them that could have held it.
+func (s *sink) free(t *testing.T, signals []string, secrets map[string]string) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, signal := range signals {
+		searched := 0
+		for _, e := range s.raw {
+			if e.signal != signal {
+				continue
+			}
+			searched++
+			for what, secret := range secrets {
+				if at := strings.Index(e.body, secret); at >= 0 {
+					t.Errorf("the %s hold the %s: …%s…, want none", signal, what, e.body[max(0, at-300):min(len(e.body), at+100)])
+					delete(secrets, what) // once is enough
+				}
+			}
+		}
+		if searched == 0 {
+			t.Errorf("no %s came, want some to search", signal)
+		}
+	}
 }
