@@ -113,6 +113,14 @@
 // from the last 24 hours is not published again. What PubNub refuses for good
 // becomes a dead letter and holds up nothing.
 //
+// # Traces
+//
+// Whether an event is traced is decided here, once, before anything is spent on
+// it (Config.Sample, or the publisher where Config.TrustRemoteTrace says so). The
+// event then goes on in the trace that its message's meta names (traceparent, W3C
+// Trace Context), with a span for taking it from PubNub and one within that for
+// storing it, whose context the log carries to the edges.
+//
 // # Guarantees
 //
 //   - A cursor is saved only after everything before it is in the log or among
@@ -125,6 +133,9 @@
 //   - A reply is taken only when the one before it is stored or held back. One
 //     poll at most is sent ahead, while a full page is being stored: that reply
 //     and PubNub's queue are the only other buffers.
+//   - What was published about a user before the user was forgotten is appended
+//     no more, whether PubNub sends it again or its history has it. Nothing is
+//     carried before it is known who was forgotten.
 //   - No token, key or payload is in any log line, error or metric.
 //
 // # Failure modes

@@ -43,6 +43,10 @@
 //     back is refused here.
 //   - Of two connections of a device, at whatever edges, the newer stays: the other
 //     is closed with 4509, as a rule within a tenth of a second.
+//   - A user who is disconnected by an operator has no connection here moments
+//     after the log has told of it, one whose tokens are revoked gets none with an
+//     older token, and nothing of one who is forgotten stays in memory. Nobody is let
+//     in before it is known what operators have said.
 //   - Whatever ends a connection, it leaves the registry, and its goroutines end
 //     within two seconds.
 //
@@ -77,7 +81,7 @@
 // A Server is safe for concurrent use. One goroutine follows each shard, one
 // turns the wheel of heartbeats, two tell and hear of arrivals, one saves
 // acknowledged cursors, one registers users, one tells which sockets have
-// something to read. A connection has a goroutine that reads only while there is
+// something to read, one hears of operators' orders and one answers them. A connection has a goroutine that reads only while there is
 // something to read, or the log stores an update, and one that writes only while
 // there is something to write: a quiet one has none. Under TLS, and where there
 // is no epoll, the one that reads stays.

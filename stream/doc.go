@@ -19,7 +19,11 @@
 // listened for ([Log.Register], [Log.FollowRegistrations], [Log.Users]), devices
 // heard of lately ([Log.Seen], [Log.Present]), dead letters ([Log.Bury],
 // [Log.DeadLetters]) and requests to who writes a shard ([Log.Ask],
-// [Writer.Answer]).
+// [Writer.Answer]) or to all edges ([Log.AskEdges], [Log.AnswerEdges]).
+//
+// What an operator says of a user ([Log.Command]) reaches every process
+// ([Log.FollowOrders]) and names nobody. [Writer.Erase] and [Log.EraseRest] take out
+// what is kept of a user, [Log.Footprint] looks for it.
 //
 // # Guarantees
 //
@@ -50,6 +54,13 @@
 //     it, and a Direct Get over one keeps it from storing anything for seconds. Reads
 //     over 16,384 records or more are made by consumers instead, one at a time and
 //     with rests, and one scan serves all when four or more wait.
+//   - HAZARD: the embedded server's disk runs full. Below Config.Reserve nothing
+//     more is appended: Append waits, Submit says ErrOutboxFull, reading goes on. A
+//     server that has met the last byte all the same refuses everything from then
+//     on; it is started anew when there is room. Of an external server that is its
+//     operator's affair.
+//   - HAZARD: the first records of the log are erased with a user. The log then
+//     begins later, and cursors of others from before that count as trimmed.
 //   - HAZARD: an update that was published and not yet settled comes again,
 //     marked Again, after a crash. Its id tells whether the log has it.
 //   - HAZARD: a single server that is started anew forgets the ids of settled
