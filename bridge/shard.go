@@ -19,6 +19,8 @@ type shard struct {
 
 	mu      sync.Mutex
 	counted stream.WriterStats // what the instruments know
+	// erasures are of users who are being forgotten, until it was told.
+	erasures map[string]*erasure
 }
 
 // account tells the instruments what the writer has done since the last time.

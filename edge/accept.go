@@ -71,6 +71,9 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, req request) *re
 	ws.SetReadLimit(-1) // the reader keeps the limit, and says 1009 itself
 	c.ws, c.wire = ws, hijack.wire
 	s.register(c)
+	if s.cfg.Authenticate != nil && s.revoked(req.user, req.issued) {
+		c.close(codeTokenExpired, "token revoked") // while it shook hands
+	}
 	return nil
 }
 

@@ -67,7 +67,7 @@ type request struct {
 	user, device, remote string
 	since                since
 	echo                 bool
-	expires              time.Time // of the token; zero is never
+	issued, expires      time.Time // of the token; zero is not known, and never
 }
 
 // check judges a handshake, in the order in which the protocol lists the answers.
@@ -91,7 +91,7 @@ func (s *Server) check(r *http.Request) (request, *refusal) {
 	if s.cfg.Authenticate != nil {
 		var who Identity
 		who, authErr = s.cfg.Authenticate(bearer(r.Header))
-		req.user, pinned, req.expires = who.User, who.Device, who.Expires
+		req.user, pinned, req.issued, req.expires = who.User, who.Device, who.Issued, who.Expires
 		if authErr == nil && s.revoked(who.User, who.Issued) {
 			authErr = errRevoked
 		}

@@ -17,16 +17,14 @@ type orders struct {
 	loaded bool // those that there were when the server began are known
 }
 
-// put keeps an order. It says whether that is new: all come again when the
-// connection to the log was lost.
-func (o *orders) put(order stream.Order) bool {
+// put keeps an order, and returns the one before it. It says whether it is new:
+// all come again when the connection to the log was lost.
+func (o *orders) put(order stream.Order) (before stream.Order, fresh bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if known := o.byUser[order.User]; known == order {
-		return false
-	}
+	before = o.byUser[order.User]
 	o.byUser[order.User] = order
-	return true
+	return before, before != order
 }
 
 // of is the order about user; the zero Order is none.
@@ -52,10 +50,12 @@ func (o *orders) known() bool {
 }
 
 // revoked reports whether a token of user that was issued then is worth nothing.
-// One that does not say when counts as old.
+// One that does not say when counts as old. Tokens tell whole seconds: one of the
+// very second of the revocation is good, or a device that fetches another at once
+// would get one that is refused.
 func (s *Server) revoked(user string, issued time.Time) bool {
 	before := s.orders.of(user).RevokedBefore
-	return !before.IsZero() && issued.Before(before)
+	return !before.IsZero() && issued.Before(before.Truncate(time.Second))
 }
 
 // forgotten reports whether events of user from after a cursor may have been
@@ -69,14 +69,15 @@ func (s *Server) forgotten(user string, from hlc.Timestamp) bool {
 // as at every edge, and what this edge remembers of one who is to be forgotten
 // goes.
 func (s *Server) order(o stream.Order) {
-	if !s.orders.put(o) {
+	before, fresh := s.orders.put(o)
+	if !fresh {
 		return
 	}
 	code, reason := codeResumeAgain, "disconnected by an operator"
-	if s.cfg.Authenticate != nil && o.RevokedBefore.Equal(o.At) {
+	if s.cfg.Authenticate != nil && o.RevokedBefore.After(before.RevokedBefore) {
 		code, reason = codeTokenExpired, "token revoked"
 	}
-	forget := o.ForgottenBefore.Equal(o.At)
+	forget := o.ForgottenBefore.After(before.ForgottenBefore)
 	for _, sh := range s.shards {
 		closeAll(sh.ordered(o.User, forget), code, reason)
 	}

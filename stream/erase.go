@@ -16,16 +16,17 @@ import (
 // erasesAtOnce bounds the records that are being erased at a time.
 const erasesAtOnce = 16
 
-// Erase takes every event of user that was appended before the call out of the
-// log, and has the server overwrite them. It returns how many those were. It may
-// be repeated, and has to be after an error: what was erased then stays so.
+// Erase takes every event of user with a stamp below before out of the log, and
+// has the server overwrite them. It returns how many those were. It may be
+// repeated, and has to be after an error: what was erased then stays so. In a long
+// log it takes as long as reading all of it.
 //
 // To whoever follows the shard the erased records are a hole that the leader
 // confirms, not a loss. Behind them stands a marker, so that the log's end is
 // known. HAZARD: where the very first records of the log are among them, its
 // beginning moves, and cursors of other users from before it count as trimmed.
 // Errors: ErrDeposed, ErrClosed, ctx's, and what [Log.Read] returns.
-func (w *Writer) Erase(ctx context.Context, user string) (int, error) {
+func (w *Writer) Erase(ctx context.Context, user string, before hlc.Timestamp) (int, error) {
 	if err := validUser(user); err != nil {
 		return 0, err
 	}
@@ -33,16 +34,14 @@ func (w *Writer) Erase(ctx context.Context, user string) (int, error) {
 		return 0, err
 	}
 	var all []uint64
-	if _, err := w.each(ctx, user, 0, func(r *Record) { all = append(all, r.Seq) }); err != nil {
+	if _, err := w.each(ctx, user, 0, func(r *Record) {
+		if r.Hlc < before {
+			all = append(all, r.Seq)
+		}
+	}); err != nil {
 		return 0, err
 	}
-	end := w.Stats().Last.Seq
-	stream := w.log.shards[w.shard].stream
-	n, err := w.log.erase(ctx, stream, all)
-	if err == nil {
-		// What a replica that lags has not shown.
-		err = w.log.purge(ctx, stream, subjectOf(w.shard, user), end+1)
-	}
+	n, err := w.log.erase(ctx, w.log.shards[w.shard].stream, all)
 	w.lookMu.Lock()
 	w.forgetLooked(user)
 	w.lookMu.Unlock()
@@ -195,8 +194,9 @@ func (l *Log) deadOf(ctx context.Context, user string) (seqs []uint64, err error
 	return seqs, err
 }
 
-// EraseRest takes out what is kept of user beside the events: cursors, presence,
-// updates in the outbox, dead letters and the registration. It may be repeated.
+// EraseRest takes out what is kept of user beside events and devices: updates in
+// the outbox, dead letters and the registration. Done before the order to forget
+// is given, it takes nothing of a user who comes back. It may be repeated.
 func (l *Log) EraseRest(ctx context.Context, user string) error {
 	if err := validUser(user); err != nil {
 		return err
@@ -206,13 +206,28 @@ func (l *Log) EraseRest(ctx context.Context, user string) error {
 	if err == nil {
 		_, err = l.erase(ctx, deadStream, dead)
 	}
+	return l.purgeAll(ctx, user, err,
+		place{outboxStream, outboxSubject(shard, user)},
+		place{kvStream(checkpointsBucket), kvSubject(checkpointsBucket, registrationKey(shard, user))})
+}
+
+// EraseDevices takes out what is kept of user's devices: cursors and presence,
+// which edges may write until they have heard the order to forget.
+func (l *Log) EraseDevices(ctx context.Context, user string) error {
+	if err := validUser(user); err != nil {
+		return err
+	}
+	return l.purgeAll(ctx, user, nil,
+		place{kvStream(cursorsBucket), kvSubject(cursorsBucket, cursorKey(user, "*"))},
+		place{kvStream(presenceBucket), kvSubject(presenceBucket, user+".*")})
+}
+
+// place is a subject of a stream.
+type place struct{ stream, subject string }
+
+func (l *Log) purgeAll(ctx context.Context, user string, err error, places ...place) error {
 	errs := []error{err}
-	for _, what := range []struct{ stream, subject string }{
-		{outboxStream, outboxSubject(shard, user)},
-		{kvStream(cursorsBucket), kvSubject(cursorsBucket, cursorKey(user, "*"))},
-		{kvStream(presenceBucket), kvSubject(presenceBucket, user+".*")},
-		{kvStream(checkpointsBucket), kvSubject(checkpointsBucket, registrationKey(shard, user))},
-	} {
+	for _, what := range places {
 		errs = append(errs, l.purge(ctx, what.stream, what.subject, 0))
 	}
 	l.registered.forget(user)

@@ -3,6 +3,8 @@ package stream
 import (
 	"bytes"
 	"context"
+	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -55,11 +57,11 @@ func TestErase(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	n, err := w.Erase(t.Context(), alice)
+	n, err := w.Erase(t.Context(), alice, math.MaxUint64)
 	if err != nil || n != 301 {
 		t.Errorf("Erase(alice) = %d, %v, want 301", n, err)
 	}
-	if n, err := w.Erase(t.Context(), alice); err != nil || n != 0 {
+	if n, err := w.Erase(t.Context(), alice, math.MaxUint64); err != nil || n != 0 {
 		t.Errorf("Erase(alice) once more = %d, %v, want 0", n, err)
 	}
 	end, err := l.End(t.Context(), 0)
@@ -137,11 +139,11 @@ func TestFootprintAndEraseRest(t *testing.T) {
 	if f := look(alice); !full(f) {
 		t.Fatalf("Footprint(alice) = %+v, want 3 events, 2 cursors, an update, 2 dead letters, registered", f)
 	}
-	if _, err := w.Erase(t.Context(), alice); err != nil {
+	if _, err := w.Erase(t.Context(), alice, math.MaxUint64); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := l.EraseRest(t.Context(), alice); err != nil {
+		if err := errors.Join(l.EraseRest(t.Context(), alice), l.EraseDevices(t.Context(), alice)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -27,7 +27,8 @@ type reread[T any] struct {
 
 	mu     sync.Mutex
 	value  T           // guarded by mu
-	seen   []fileState // guarded by mu: of the files when value was read, or could not be
+	seen   []fileState // guarded by mu: of the files when value was read
+	failed []fileState // guarded by mu: of the files when they could not be, last
 	looked time.Time   // guarded by mu
 }
 
@@ -66,13 +67,17 @@ func (r *reread[T]) get() T {
 	if same(seen, r.seen) {
 		return r.value
 	}
-	r.seen = seen
 	value, err := r.parse()
 	if err != nil {
+		// It is tried again, since it may be the right to read that is missing yet.
+		if r.failed != nil && same(seen, r.failed) {
+			return r.value
+		}
+		r.failed = seen
 		r.log.Warn("a file has changed and cannot be used, what it said before goes on", "what", r.what, "err", err)
 		return r.value
 	}
-	r.value = value
+	r.value, r.seen, r.failed = value, seen, nil
 	r.log.Info("a file has changed and was read again", "what", r.what)
 	return value
 }

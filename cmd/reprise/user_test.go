@@ -110,12 +110,12 @@ func TestUser(t *testing.T) {
 			t.Errorf("a device with a revoked token ended with %v, want 401", err)
 		}
 	}
-	eventually(t, "a token from after the revocation", func() bool { return time.Now().Unix() > show().RevokedBefore/1000 })
-	fresh := token(exampleUser)
+	fresh := token(exampleUser) // at once: tokens tell whole seconds
 	tv = connect(0, exampleUser, exampleTV, fresh, cursor)
 	await(t, tv, "caught_up", "")
 
 	// Forgotten, there is nothing left, and nothing comes back from history.
+	eventually(t, "the token to be from another second", func() bool { return time.Now().Unix() > issuedAt(t, fresh) })
 	out := operator(0, "user", "forget", exampleUser)
 	if !strings.Contains(out, "1 connections ended") || !strings.Contains(out, "3 events erased") {
 		t.Errorf("run(user forget) wrote %s, want a connection and 3 events", out)

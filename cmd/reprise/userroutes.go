@@ -34,7 +34,7 @@ type userRoutes struct {
 const (
 	// userTimeout bounds the answer to a question, forgetTimeout that of DELETE.
 	userTimeout   = 15 * time.Second
-	forgetTimeout = 2 * time.Minute
+	forgetTimeout = 15 * time.Minute
 	// goneWithin is how long edges may take to end a user's connections.
 	goneWithin = 5 * time.Second
 	goneEvery  = 100 * time.Millisecond
