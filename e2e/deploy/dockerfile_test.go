@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -16,6 +17,8 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	"github.com/moby/patternmatcher"
+	"github.com/moby/patternmatcher/ignorefile"
 )
 
 // stages reads a Dockerfile as BuildKit does, with all that its linter says.
@@ -45,6 +48,45 @@ func tracked(t *testing.T) []string {
 		t.Fatalf("git ls-files: %v", err)
 	}
 	return strings.Fields(string(out))
+}
+
+// ignored returns a function that tells whether .dockerignore keeps a path out of
+// the context.
+func ignored(t *testing.T) func(path string) bool {
+	t.Helper()
+	patterns, err := ignorefile.ReadAll(bytes.NewReader(read(t, top+"/.dockerignore")))
+	if err != nil || len(patterns) == 0 {
+		t.Fatalf(".dockerignore: %q, %v", patterns, err)
+	}
+	matcher, err := patternmatcher.New(patterns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(path string) bool {
+		is, err := matcher.MatchesOrParentMatches(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return is
+	}
+}
+
+// TestDockerignore holds the context to having neither secrets nor a log in it, and
+// everything that is in the repository: one file less, and the program would say
+// that it was built with changes.
+func TestDockerignore(t *testing.T) {
+	t.Parallel()
+	is := ignored(t)
+	for _, path := range []string{"reprise", "reprise-data/jetstream/x", "jwt.key", "keys/admin.token", "nats.creds", "e2e/browser/node_modules/x"} {
+		if !is(path) {
+			t.Errorf("%s gets into the context", path)
+		}
+	}
+	for _, path := range tracked(t) {
+		if is(path) {
+			t.Errorf("%s does not get into the context", path)
+		}
+	}
 }
 
 // place copies files of the repository into dir.
@@ -93,7 +135,7 @@ func build(t *testing.T, stage instructions.Stage) (out string) {
 		case *instructions.CopyCommand:
 			paths := c.SourcePaths
 			if slices.Equal(paths, []string{"."}) {
-				paths = tracked(t)
+				paths = slices.DeleteFunc(tracked(t), ignored(t))
 			}
 			place(t, filepath.Join(work, c.DestPath), paths)
 		case *instructions.ArgCommand:
@@ -168,6 +210,7 @@ func TestDockerfile(t *testing.T) {
 
 	// What the image takes from the first stage is there.
 	user := ""
+	var entry, args, volumes, exposed []string
 	for _, command := range last.Commands {
 		switch c := command.(type) {
 		case *instructions.CopyCommand:
@@ -182,6 +225,14 @@ func TestDockerfile(t *testing.T) {
 			}
 		case *instructions.UserCommand:
 			user = c.User
+		case *instructions.EntrypointCommand:
+			entry = c.CmdLine
+		case *instructions.CmdCommand:
+			args = c.CmdLine
+		case *instructions.VolumeCommand:
+			volumes = c.Volumes
+		case *instructions.ExposeCommand:
+			exposed = c.Ports
 		}
 	}
 	if last.BaseName != "scratch" || user == "" || strings.HasPrefix(user, "0") || strings.ContainsAny(user, "abcdefghijklmnopqrstuvwxyz") {
@@ -204,6 +255,19 @@ func TestDockerfile(t *testing.T) {
 	}
 	if said := bare(t, program, "check", "--print"); !strings.Contains(said, "data-dir") {
 		t.Errorf("reprise check --print said %q", said)
+	}
+
+	// It starts as the image starts it, with what it listens on and where it keeps
+	// the log as the image says.
+	if !slices.Equal(entry, []string{"/reprise"}) || len(args) == 0 || args[0] != "serve" {
+		t.Fatalf("the image starts %q %q, want /reprise serve", entry, args)
+	}
+	said := bare(t, program, append([]string{"check", "--print"}, args[1:]...)...)
+	for setting, values := range map[string][]string{"data-dir": volumes, "listen": exposed, "admin-listen": exposed} {
+		m := regexp.MustCompile(`(?m)^` + setting + ` +(\S*?:?)([^:\s]+) `).FindStringSubmatch(said)
+		if m == nil || !slices.Contains(values, m[2]) {
+			t.Errorf("%s is %q, and the image has %q", setting, m, values)
+		}
 	}
 
 	// Built once more, elsewhere, it is the same to the last byte.

@@ -3,7 +3,9 @@ package deploy
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,9 +16,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
 	strict "sigs.k8s.io/yaml"
 )
 
@@ -64,124 +69,302 @@ type unknownKind struct{ name string }
 
 func (e *unknownKind) Error() string { return "no kind " + e.name }
 
-// manifests are all objects that are shipped.
-func manifests(t *testing.T) (objects []any) {
+// shipped are the texts of the manifests, by their files' names.
+func shipped(t *testing.T) map[string]string {
 	t.Helper()
 	paths, err := filepath.Glob(files + "/kubernetes/*.yaml")
 	if err != nil || len(paths) < 5 {
 		t.Fatalf("manifests: %v, %v", paths, err)
 	}
+	texts := map[string]string{}
 	for _, path := range paths {
-		if strings.HasSuffix(path, "nats-values.yaml") {
-			continue // of a chart
+		if name := filepath.Base(path); name != "nats-values.yaml" { // of a chart
+			texts[name] = string(read(t, path))
 		}
-		some, err := decode(read(t, path))
-		if err != nil {
-			t.Errorf("%s: %v", path, err)
-		}
-		objects = append(objects, some...)
 	}
-	return objects
+	return texts
 }
+
+// workload is what of a Deployment or a StatefulSet matters here.
+type workload struct {
+	name string
+	pod  corev1.PodTemplateSpec
+}
+
+// cluster is everything that the manifests make, by its kind.
+type cluster struct {
+	namespace *corev1.Namespace
+	config    *corev1.ConfigMap
+	account   *corev1.ServiceAccount
+	workloads []workload
+	selectors map[string][]*metav1.LabelSelector // by the name of what is selected
+	services  []*corev1.Service
+	policies  []*networkingv1.NetworkPolicy
+}
+
+// assemble decodes the manifests. It returns also what is wrong with them.
+func assemble(texts map[string]string) (c cluster, faults []string) {
+	c.selectors = map[string][]*metav1.LabelSelector{}
+	add := func(name string, pod *corev1.PodTemplateSpec, s *metav1.LabelSelector) {
+		if pod != nil {
+			c.workloads = append(c.workloads, workload{name, *pod})
+		}
+		c.selectors[name] = append(c.selectors[name], s)
+	}
+	for file, text := range texts {
+		objects, err := decode([]byte(text))
+		if err != nil {
+			faults = append(faults, fmt.Sprintf("%s: %v", file, err))
+		}
+		for _, object := range objects {
+			meta := object.(metav1.ObjectMetaAccessor).GetObjectMeta()
+			if _, isNamespace := object.(*corev1.Namespace); !isNamespace && meta.GetNamespace() != "reprise" {
+				faults = append(faults, fmt.Sprintf("%T %s is in the namespace %q", object, meta.GetName(), meta.GetNamespace()))
+			}
+			switch o := object.(type) {
+			case *corev1.Namespace:
+				c.namespace = o
+			case *corev1.ConfigMap:
+				c.config = o
+			case *corev1.ServiceAccount:
+				c.account = o
+			case *appsv1.Deployment:
+				add(o.Name, &o.Spec.Template, o.Spec.Selector)
+			case *appsv1.StatefulSet:
+				add(o.Name, &o.Spec.Template, o.Spec.Selector)
+			case *policyv1.PodDisruptionBudget:
+				add(o.Name, nil, o.Spec.Selector)
+			case *corev1.Service:
+				c.services = append(c.services, o)
+				add(o.Name, nil, &metav1.LabelSelector{MatchLabels: o.Spec.Selector})
+			case *networkingv1.NetworkPolicy:
+				c.policies = append(c.policies, o)
+				add(o.Name, nil, &o.Spec.PodSelector)
+			}
+		}
+	}
+	if c.namespace == nil || c.config == nil || c.account == nil || len(c.workloads) != 2 {
+		faults = append(faults, "a namespace, a config map, a service account or one of two workloads is missing")
+	}
+	return c, faults
+}
+
+// judge says what no type can: names that must agree, hardening, times.
+func judge(texts map[string]string) []string {
+	c, faults := assemble(texts)
+	if len(faults) > 0 {
+		return faults
+	}
+	level, err := api.ParseLevel(c.namespace.Labels[api.EnforceLevelLabel])
+	if err != nil || level != api.LevelRestricted {
+		faults = append(faults, fmt.Sprintf("the namespace enforces %q, %v, want restricted", level, err))
+	}
+	ports := map[string][]corev1.ContainerPort{}
+	for _, w := range c.workloads {
+		for _, s := range c.selectors[w.name] {
+			selector, err := metav1.LabelSelectorAsSelector(s)
+			if err != nil || s.Size() == 0 || !selector.Matches(labels.Set(w.pod.Labels)) {
+				faults = append(faults, fmt.Sprintf("%s: the selector %v, %v, does not select its pods %v", w.name, s, err, w.pod.Labels))
+			}
+		}
+		faults = append(faults, refused(w.name, w.pod.Spec)...)
+		faults = append(faults, judgePod(w.name, w.pod.Spec, c)...)
+		ports[w.name] = w.pod.Spec.Containers[0].Ports
+	}
+	for _, s := range c.services {
+		for _, p := range s.Spec.Ports {
+			if !slices.ContainsFunc(ports[s.Name], func(c corev1.ContainerPort) bool { return c.Name == p.TargetPort.StrVal }) {
+				faults = append(faults, fmt.Sprintf("the service %s leads to the port %v, which its pods do not have", s.Name, p.TargetPort))
+			}
+		}
+	}
+	for _, p := range c.policies {
+		known, ours := ports[p.Name]
+		for _, rule := range p.Spec.Ingress {
+			for _, open := range rule.Ports {
+				if ours && !slices.ContainsFunc(known, func(c corev1.ContainerPort) bool { return c.ContainerPort == open.Port.IntVal }) {
+					faults = append(faults, fmt.Sprintf("the policy %s opens the port %v, which its pods do not have", p.Name, open.Port))
+				}
+			}
+		}
+	}
+	return faults
+}
+
+// refused says why the namespace would not take a pod, by Kubernetes' own rules.
+func refused(name string, pod corev1.PodSpec) []string {
+	rules, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	result := policy.AggregateCheckResults(rules.EvaluatePod(
+		api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()}, &metav1.ObjectMeta{Name: name}, &pod))
+	if result.Allowed {
+		return nil
+	}
+	return []string{name + ": the namespace does not take the pod: " + result.ForbiddenDetail()}
+}
+
+// judgePod looks at one pod, which the namespace takes.
+func judgePod(name string, pod corev1.PodSpec, in cluster) (faults []string) {
+	fault := func(format string, args ...any) {
+		faults = append(faults, name+": "+fmt.Sprintf(format, args...))
+	}
+	if len(pod.Containers) != 1 {
+		fault("it has %d containers, want one", len(pod.Containers))
+		return faults
+	}
+	c := pod.Containers[0]
+	if pod.ServiceAccountName != in.account.Name || pod.AutomountServiceAccountToken == nil || *pod.AutomountServiceAccountToken {
+		fault("it runs as %q, or is given its token", pod.ServiceAccountName)
+	}
+	if c.SecurityContext == nil || c.SecurityContext.ReadOnlyRootFilesystem == nil || !*c.SecurityContext.ReadOnlyRootFilesystem {
+		fault("it can write to its image")
+	}
+	if pod.Affinity == nil || pod.Affinity.PodAntiAffinity == nil {
+		fault("its pods may all be on one machine")
+	}
+	if !slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool {
+		return e.Name == "REPRISE_NODE" && e.ValueFrom != nil && e.ValueFrom.FieldRef != nil && e.ValueFrom.FieldRef.FieldPath == "metadata.name"
+	}) {
+		fault("its node is not named after the pod")
+	}
+
+	// Each volume is of something that there is, and mounted where it is looked for.
+	mounted := map[string]string{}
+	for _, m := range c.VolumeMounts {
+		if !m.ReadOnly {
+			fault("%s can be written", m.Name)
+		}
+		at := slices.IndexFunc(pod.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name })
+		if at < 0 {
+			fault("%s is mounted, and there is no such volume", m.Name)
+			continue
+		}
+		switch v := pod.Volumes[at]; {
+		case v.ConfigMap != nil && v.ConfigMap.Name == in.config.Name:
+			mounted["config"] = m.MountPath
+		case v.Secret != nil && v.Secret.SecretName == "reprise":
+			mounted["secrets"] = m.MountPath
+			if mode := v.Secret.DefaultMode; mode == nil || *mode&0o007 != 0 {
+				fault("everybody can read the secret")
+			}
+		default:
+			fault("the volume %s is of nothing that is made here", m.Name)
+		}
+	}
+	if len(c.Args) != 3 || c.Args[1] != "--config" || filepath.Dir(c.Args[2]) != mounted["config"] || in.config.Data[filepath.Base(c.Args[2])] == "" {
+		fault("its arguments %q name no file of the config map", c.Args)
+		return faults
+	}
+
+	// The settings fit the pod.
+	var set map[string]any
+	if err := strict.UnmarshalStrict([]byte(in.config.Data[filepath.Base(c.Args[2])]), &set); err != nil {
+		fault("its settings: %v", err)
+		return faults
+	}
+	drain := 20 * time.Second
+	for key, value := range set {
+		text := fmt.Sprint(value)
+		switch {
+		case key == "drain":
+			d, err := time.ParseDuration(text)
+			if err != nil {
+				fault("drain: %v", err)
+			}
+			drain = d
+		case strings.HasSuffix(key, "-file"):
+			if filepath.Dir(text) != mounted["secrets"] || !slices.Contains(secrets, filepath.Base(text)) {
+				fault("%s is %s, which is none of the secrets %v in %s", key, text, secrets, mounted["secrets"])
+			}
+		case key == "listen" || key == "admin-listen":
+			called := map[string]string{"listen": "devices", "admin-listen": "admin"}[key]
+			if !slices.ContainsFunc(c.Ports, func(p corev1.ContainerPort) bool {
+				return p.Name == called && strings.HasSuffix(text, fmt.Sprintf(":%d", p.ContainerPort))
+			}) {
+				fault("%s is %s, and its port %s is another", key, text, called)
+			}
+		}
+	}
+	for path, probe := range map[string]*corev1.Probe{"/readyz": c.ReadinessProbe, "/healthz": c.LivenessProbe} {
+		if probe == nil || probe.HTTPGet == nil || probe.HTTPGet.Path != path || probe.HTTPGet.Port.StrVal != "admin" {
+			fault("no probe asks for %s at the port admin", path)
+		}
+	}
+	if grace := pod.TerminationGracePeriodSeconds; grace == nil || time.Duration(*grace)*time.Second < drain+10*time.Second {
+		fault("terminationGracePeriodSeconds is not above the drain of %v, 5 s of grace and some", drain)
+	}
+	return faults
+}
+
+// secrets are the files that the config map's comment tells people to make.
+var secrets = []string{"jwt.key", "admin.token", "pubnub-subscribe.key", "pubnub-publish.key"}
 
 func TestManifests(t *testing.T) {
 	t.Parallel()
-	var config *corev1.ConfigMap
-	pods := map[string]corev1.PodTemplateSpec{}
-	selectors := map[string][]*metav1.LabelSelector{}
-	for _, object := range manifests(t) {
-		meta := object.(metav1.ObjectMetaAccessor).GetObjectMeta()
-		if _, isNamespace := object.(*corev1.Namespace); !isNamespace && meta.GetNamespace() != "reprise" {
-			t.Errorf("%T %s is in the namespace %q", object, meta.GetName(), meta.GetNamespace())
-		}
-		switch o := object.(type) {
-		case *corev1.ConfigMap:
-			config = o
-		case *appsv1.Deployment:
-			pods[o.Name], selectors[o.Name] = o.Spec.Template, append(selectors[o.Name], o.Spec.Selector)
-		case *appsv1.StatefulSet:
-			pods[o.Name], selectors[o.Name] = o.Spec.Template, append(selectors[o.Name], o.Spec.Selector)
-		case *policyv1.PodDisruptionBudget:
-			selectors[o.Name] = append(selectors[o.Name], o.Spec.Selector)
-		case *corev1.Service:
-			selectors[o.Name] = append(selectors[o.Name], &metav1.LabelSelector{MatchLabels: o.Spec.Selector})
-		case *networkingv1.NetworkPolicy:
-			selectors[o.Name] = append(selectors[o.Name], &o.Spec.PodSelector)
-		}
+	texts := shipped(t)
+	for _, fault := range judge(texts) {
+		t.Error(fault)
 	}
-	if config == nil || len(pods) != 2 {
-		t.Fatalf("config map %v, pods %v, want one and two", config, pods)
-	}
-	for name, pod := range pods {
-		for _, s := range selectors[name] {
-			selector, err := metav1.LabelSelectorAsSelector(s)
-			if err != nil || s.Size() == 0 || !selector.Matches(labels.Set(pod.Labels)) {
-				t.Errorf("%s: the selector %v, %v, does not select its pods %v", name, s, err, pod.Labels)
+	for _, text := range []string{texts["config.yaml"], string(read(t, files+"/README.md"))} {
+		for _, secret := range secrets {
+			if !strings.Contains(text, "--from-file="+secret) {
+				t.Errorf("the command that makes the secrets does not make %s", secret)
 			}
 		}
-		checkPod(t, name, pod.Spec, config)
+	}
+	c, _ := assemble(texts)
+	for _, w := range c.workloads {
+		startsWith(t, w.name, w.pod.Spec.Containers[0].Args, c.config)
 	}
 }
 
-// checkPod looks at what no type can: names that must agree, hardening, times.
-func checkPod(t *testing.T, name string, pod corev1.PodSpec, config *corev1.ConfigMap) {
-	t.Helper()
-	c := pod.Containers[0]
-	var volumes, ports []string
-	for _, v := range pod.Volumes {
-		volumes = append(volumes, v.Name)
-		if v.Secret != nil && *v.Secret.DefaultMode&0o007 != 0 {
-			t.Errorf("%s: everybody can read the secret %s", name, v.Name)
+// TestBroken holds the judgement to finding mistakes.
+func TestBroken(t *testing.T) {
+	t.Parallel()
+	good := shipped(t)
+	for _, c := range []struct{ file, old, new, want string }{
+		{"edge.yaml", "      labels: {app.kubernetes.io/name: reprise, app", "      labels: {app.kubernetes.io/name: other, app", "does not select"},
+		{"edge.yaml", "targetPort: devices", "targetPort: device", "which its pods do not have"},
+		{"edge.yaml", "{name: secrets, mountPath", "{name: secret, mountPath", "no such volume"},
+		{"edge.yaml", "secretName: reprise", "secretName: others", "nothing that is made here"},
+		{"edge.yaml", "defaultMode: 0440", "defaultMode: 0444", "everybody can read"},
+		{"edge.yaml", "mountPath: /run/secrets/reprise", "mountPath: /run/secrets", "none of the secrets"},
+		{"edge.yaml", "Seconds: 60", "Seconds: 30", "not above the drain"},
+		{"edge.yaml", "runAsNonRoot: true", "runAsNonRoot: false", "does not take the pod"},
+		{"edge.yaml", "drop: [ALL]", "drop: [NET_RAW]", "does not take the pod"},
+		{"edge.yaml", "readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false", "can write to its image"},
+		{"edge.yaml", "path: /readyz", "path: /ready", "no probe asks for /readyz"},
+		{"edge.yaml", "containerPort: 8080", "containerPort: 8081", "is another"},
+		{"edge.yaml", "fieldPath: metadata.name", "fieldPath: spec.nodeName", "not named after the pod"},
+		{"bridge.yaml", "[bridge, --config, /etc/reprise/bridge.yaml]", "[bridge, --config, /etc/reprise/b.yaml]", "no file of the config map"},
+		{"bridge.yaml", "automountServiceAccountToken: false", "automountServiceAccountToken: true", "its token"},
+		{"bridge.yaml", "namespace: reprise", "namespace: default", "is in the namespace"},
+		{"config.yaml", "drain: 30s", "drain: 90s", "not above the drain"},
+		{"config.yaml", "drain: 30s", "drain: 30s\n    drain: 31s", "its settings"},
+		{"network.yaml", "port: 8080", "port: 8081", "opens the port"},
+		{"namespace.yaml", "enforce: restricted", "enforce: baseline", "want restricted"},
+	} {
+		texts := maps.Clone(good)
+		texts[c.file] = strings.Replace(good[c.file], c.old, c.new, 1)
+		if texts[c.file] == good[c.file] {
+			t.Errorf("%s: %q: nothing was broken", c.file, c.old)
+		} else if faults := judge(texts); !strings.Contains(strings.Join(faults, "\n"), c.want) {
+			t.Errorf("judge with %q in %s = %q, want one that says %q", c.new, c.file, faults, c.want)
 		}
-	}
-	for _, p := range c.Ports {
-		ports = append(ports, p.Name)
-	}
-	for _, m := range c.VolumeMounts {
-		if !slices.Contains(volumes, m.Name) || !m.ReadOnly {
-			t.Errorf("%s: %s is mounted, and there is no such volume, or it can be written", name, m.Name)
-		}
-	}
-	for _, probe := range []*corev1.Probe{c.ReadinessProbe, c.LivenessProbe} {
-		if probe == nil || !slices.Contains(ports, probe.HTTPGet.Port.StrVal) {
-			t.Errorf("%s: a probe is missing, or asks a port that is none of %v", name, ports)
-		}
-	}
-	s := c.SecurityContext
-	if s == nil || *s.AllowPrivilegeEscalation || !*s.ReadOnlyRootFilesystem || !slices.Contains(s.Capabilities.Drop, "ALL") ||
-		!*pod.SecurityContext.RunAsNonRoot || pod.SecurityContext.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
-		t.Errorf("%s: is not hardened", name)
-	}
-	if pod.Affinity == nil || pod.Affinity.PodAntiAffinity == nil {
-		t.Errorf("%s: its pods may all be on one machine", name)
-	}
-	text := startsWith(t, name, c.Args, config)
-	drain := 20 * time.Second
-	if _, rest, ok := strings.Cut(text, "\ndrain: "); ok {
-		d, err := time.ParseDuration(strings.TrimSpace(strings.SplitN(rest, "\n", 2)[0]))
-		if err != nil {
-			t.Errorf("%s: drain: %v", name, err)
-		}
-		drain = d
-	}
-	if grace := time.Duration(*pod.TerminationGracePeriodSeconds) * time.Second; grace < drain+10*time.Second-time.Second {
-		t.Errorf("%s: terminationGracePeriodSeconds %v is not above the drain of %v, 5 s of grace and some", name, grace, drain)
 	}
 }
 
 // startsWith starts the program as the pod does, with files in place of the
 // secrets and without a NATS: the exit code must be 1 for that, and not 2 for the
-// configuration. It returns the configuration.
-func startsWith(t *testing.T, name string, args []string, config *corev1.ConfigMap) string {
+// configuration.
+func startsWith(t *testing.T, name string, args []string, config *corev1.ConfigMap) {
 	t.Helper()
 	dir := t.TempDir()
-	path := args[len(args)-1]
-	text, ok := config.Data[filepath.Base(path)]
-	if !ok || args[len(args)-2] != "--config" {
-		t.Fatalf("%s: its arguments %v name no file of the config map", name, args)
-	}
+	text := config.Data[filepath.Base(args[len(args)-1])]
 	const mounted = "/run/secrets/reprise/"
-	for _, secret := range []string{"jwt.key", "admin.token", "pubnub-subscribe.key", "pubnub-publish.key"} {
+	for _, secret := range secrets {
 		write(t, filepath.Join(dir, secret), "a secret of thirty-two bytes ....")
 	}
 	rendered := write(t, filepath.Join(dir, "config.yaml"), strings.ReplaceAll(text, mounted, dir+"/"))
@@ -198,7 +381,6 @@ func startsWith(t *testing.T, name string, args []string, config *corev1.ConfigM
 	if code, out := run(t, binary, append(append(args[:1:1], more...), "--config", wrong)...); code != 2 || !strings.Contains(out, "drian") {
 		t.Errorf("%s: a mistake in the configuration = %d, %s, want 2", name, code, out)
 	}
-	return text
 }
 
 // TestStrict holds the decoding to finding mistakes.
@@ -221,25 +403,77 @@ func TestStrict(t *testing.T) {
 	}
 }
 
-// TestNATSValues holds the chart's values to being YAML with three replicas.
+// TestNATSValues holds the chart's values to three servers with JetStream on disk,
+// in pods that the namespace takes. Of the chart itself nothing is here: that
+// these are its names was read in it.
 func TestNATSValues(t *testing.T) {
 	t.Parallel()
-	var v struct {
+	type merged struct {
+		Merge struct {
+			SecurityContext *corev1.SecurityContext `json:"securityContext"`
+		} `json:"merge"`
+	}
+	type values struct {
 		Config struct {
 			Cluster struct {
-				Enabled  bool
-				Replicas int
-			}
-			Jetstream struct {
-				Enabled   bool
-				FileStore struct{ Enabled bool }
-			}
+				Enabled  bool  `json:"enabled"`
+				Replicas int32 `json:"replicas"`
+			} `json:"cluster"`
+			JetStream struct {
+				Enabled   bool `json:"enabled"`
+				FileStore struct {
+					Enabled bool `json:"enabled"`
+					PVC     struct {
+						Enabled bool              `json:"enabled"`
+						Size    resource.Quantity `json:"size"`
+					} `json:"pvc"`
+				} `json:"fileStore"`
+			} `json:"jetstream"`
+		} `json:"config"`
+		PodTemplate struct {
+			Spread map[string]corev1.TopologySpreadConstraint `json:"topologySpreadConstraints"`
+			Merge  struct {
+				Spec corev1.PodSpec `json:"spec"`
+			} `json:"merge"`
+		} `json:"podTemplate"`
+		Container merged `json:"container"`
+		Reloader  merged `json:"reloader"`
+		NATSBox   struct {
+			Enabled bool `json:"enabled"`
+		} `json:"natsBox"`
+	}
+	judge := func(text string) []string {
+		var v values
+		if err := strict.UnmarshalStrict([]byte(text), &v); err != nil {
+			return []string{err.Error()}
 		}
+		if c, js := v.Config.Cluster, v.Config.JetStream; !c.Enabled || c.Replicas != 3 || !js.Enabled || !js.FileStore.Enabled || !js.FileStore.PVC.Enabled {
+			return []string{fmt.Sprintf("%+v is not three servers with JetStream on disk", v.Config)}
+		}
+		if len(v.PodTemplate.Spread) == 0 || v.NATSBox.Enabled {
+			return []string{"they may all be on one machine, or there is a nats-box"}
+		}
+		// The chart's pod has these two containers.
+		pod := v.PodTemplate.Merge.Spec
+		pod.Containers = []corev1.Container{
+			{Name: "nats", SecurityContext: v.Container.Merge.SecurityContext},
+			{Name: "reloader", SecurityContext: v.Reloader.Merge.SecurityContext},
+		}
+		return refused("nats", pod)
 	}
-	if err := strict.Unmarshal(read(t, files+"/kubernetes/nats-values.yaml"), &v); err != nil {
-		t.Fatal(err)
+	good := string(read(t, files+"/kubernetes/nats-values.yaml"))
+	for _, fault := range judge(good) {
+		t.Error(fault)
 	}
-	if c := v.Config; !c.Cluster.Enabled || c.Cluster.Replicas != 3 || !c.Jetstream.Enabled || !c.Jetstream.FileStore.Enabled {
-		t.Errorf("nats-values.yaml = %+v, want three servers with JetStream on disk", c)
+	for old, broken := range map[string]string{
+		"replicas: 3":        "replicas: 2",
+		"size: 50Gi":         "size: much",
+		"runAsNonRoot: true": "runAsNonRoot: false",
+		"reloader:":          "reloaders:",
+		"drop: [ALL]":        "drop: []",
+	} {
+		if text := strings.Replace(good, old, broken, 1); text == good || len(judge(text)) == 0 {
+			t.Errorf("with %q in place of %q nothing was found", broken, old)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -43,10 +44,40 @@ func TestUnit(t *testing.T) {
 	if d, err := time.ParseDuration(stop[1]); err != nil || d < 30*time.Second {
 		t.Errorf("TimeoutStopSec = %v, %v, want more than the drain of 20 s, 5 s of grace and some", d, err)
 	}
-	// The settings are ones that the program takes.
-	for _, m := range regexp.MustCompile(`(?m)^Environment=(REPRISE_\w+)=`).FindAllStringSubmatch(text, -1) {
-		if _, help := run(t, binary, "help", "serve"); !strings.Contains(help, strings.TrimSuffix(m[1], "_FILE")) {
-			t.Errorf("the unit sets %s, which reprise serve does not know", m[1])
+	startsAsUnit(t, text)
+}
+
+// startsAsUnit has the program read its settings as the unit gives them: its
+// arguments, its variables, the README's file, and no credentials but those that
+// are loaded.
+func startsAsUnit(t *testing.T, text string) {
+	t.Helper()
+	dir := t.TempDir()
+	for _, m := range regexp.MustCompile(`(?m)^LoadCredential=([^:]+):/etc/reprise/`).FindAllStringSubmatch(text, -1) {
+		write(t, filepath.Join(dir, m[1]), "a secret of thirty-two bytes ....")
+	}
+	start := regexp.MustCompile(`(?m)^ExecStart=\S+ serve (.*)$`).FindStringSubmatch(text)
+	if start == nil {
+		t.Fatal("the unit does not start reprise serve")
+	}
+	file := write(t, filepath.Join(dir, "reprise.yaml"), "listen: :8080\n")
+	args := strings.Fields(strings.Replace(start[1], "/etc/reprise/reprise.yaml", file, 1))
+	cmd := exec.Command(binary, append([]string{"check", "--print"}, args...)...)
+	cmd.Env = []string{}
+	for _, m := range regexp.MustCompile(`(?m)^Environment=(.*)$`).FindAllStringSubmatch(text, -1) {
+		cmd.Env = append(cmd.Env, strings.ReplaceAll(m[1], "%d", dir))
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("reprise %v: %v\n%s", cmd.Args[1:], err, out)
+	}
+	// An unknown variable is only warned about, and a secret is printed as hidden.
+	if strings.Contains(string(out), "unknown") {
+		t.Errorf("the unit has a variable that the program does not know:\n%s", out)
+	}
+	for _, want := range []string{"auth-hmac-secret", "pubnub-subscribe-key", "pubnub-publish-key"} {
+		if !regexp.MustCompile(`(?m)^` + want + ` +\[redacted\]`).Match(out) {
+			t.Errorf("the unit gives the program no %s:\n%s", want, out)
 		}
 	}
 }
