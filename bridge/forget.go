@@ -123,16 +123,16 @@ func (sh *shard) erase(user string, before hlc.Timestamp) *erasure {
 	}
 	sh.erasures[user] = e
 	ctx, cancel := context.WithCancel(context.Background())
-	go func() {
+	sh.erasing.Go(func() {
 		defer cancel()
 		select {
 		case <-sh.writer.Done():
 		case <-e.done:
 		}
-	}()
-	go func() {
+	})
+	sh.erasing.Go(func() {
 		defer close(e.done)
 		e.n, e.err = sh.writer.Erase(ctx, user, before)
-	}()
+	})
 	return e
 }

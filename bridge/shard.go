@@ -21,6 +21,7 @@ type shard struct {
 	counted stream.WriterStats // what the instruments know
 	// erasures are of users who are being forgotten, until it was told.
 	erasures map[string]*erasure
+	erasing  sync.WaitGroup // their goroutines
 }
 
 // account tells the instruments what the writer has done since the last time.
@@ -71,6 +72,7 @@ func (b *Bridge) write(ctx context.Context, w *stream.Writer) (err error) {
 		if cerr := w.Close(closing); cerr != nil && !errors.Is(cerr, stream.ErrDeposed) && !errors.Is(cerr, stream.ErrClosed) {
 			b.cfg.Logger.Warn("a shard was not closed in order", "shard", w.Shard(), "err", cerr)
 		}
+		sh.erasing.Wait() // they end with the writer
 	}()
 	// The parts end before the writer is closed, each in its own good order.
 	ctx, cancel := context.WithCancel(ctx)

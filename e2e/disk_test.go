@@ -74,6 +74,19 @@ func (r *relay) warned(what string, is bool) {
 	})
 }
 
+// deviceWith connects a device of user, publishes n events and waits until it has
+// them.
+func (r *run) deviceWith(p *publisher, user string, n int) *conn {
+	r.t.Helper()
+	c := r.device(user, deviceNo(1)).connect("latest")
+	c.caughtUp()
+	for i := range n {
+		p.publish(notice(user, fmt.Sprint("before ", i)))
+	}
+	c.await("what was published before", notice(user, fmt.Sprint("before ", n-1)).arrived)
+	return c
+}
+
 // TestDiskFills fills the disk under a relay up to its reserve. The bridge takes
 // nothing more, the edge goes on, and with room all that was published comes.
 func TestDiskFills(t *testing.T) {
@@ -83,13 +96,8 @@ func TestDiskFills(t *testing.T) {
 	run := newRun(t, relay)
 	p := run.publisher(pubnub.Addr())
 	user := userNo(1)
-	before := run.device(user, deviceNo(1)).connect("latest")
-	before.caughtUp()
-	for n := range 100 {
-		p.publish(notice(user, fmt.Sprint("before ", n)))
-	}
+	before := run.deviceWith(p, user, 100)
 	run.awaitLog(user, 100)
-	before.await("what was published before", notice(user, "before 99").arrived)
 
 	ballast := fillDisk(t, dir, 8<<20)
 	relay.warned("disk_full", true)
@@ -136,12 +144,7 @@ func TestDiskFullToTheLastByte(t *testing.T) {
 			run := newRun(t, relay)
 			p := run.publisher(pubnub.Addr())
 			user := userNo(1)
-			c := run.device(user, deviceNo(1)).connect("latest")
-			c.caughtUp()
-			for n := range 20 {
-				p.publish(notice(user, fmt.Sprint("before ", n)))
-			}
-			c.await("what was published before", notice(user, "before 19").arrived)
+			run.deviceWith(p, user, 20)
 			ballast := fillDisk(t, dir, 0)
 			publish := func() {
 				for n := range 50 {

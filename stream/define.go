@@ -105,8 +105,11 @@ func wrap(what string, err error) error {
 // countShards reads the number of shards from the log, or decides it for a
 // new one.
 func (l *Log) countShards(ctx context.Context, clustered bool) (int, error) {
-	first, err := l.js.Stream(ctx, eventsStream(0))
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
+	n, err := shardsThere(ctx, l.js)
+	if err != nil {
+		return 0, err
+	}
+	if n == 0 {
 		switch {
 		case l.cfg.Shards != 0:
 			return l.cfg.Shards, nil
@@ -115,15 +118,24 @@ func (l *Log) countShards(ctx context.Context, clustered bool) (int, error) {
 		}
 		return 1, nil
 	}
+	if l.cfg.Shards != 0 && l.cfg.Shards != n {
+		return 0, fmt.Errorf("stream: %d shards asked for, the log was made with %d and keeps them", l.cfg.Shards, n)
+	}
+	return n, nil
+}
+
+// shardsThere is how many shards the log says that it has, 0 where there is no log.
+func shardsThere(ctx context.Context, js jetstream.JetStream) (int, error) {
+	first, err := js.Stream(ctx, eventsStream(0))
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return 0, nil
+	}
 	if err != nil {
 		return 0, wrap(eventsStream(0), err)
 	}
 	n, err := strconv.Atoi(first.CachedInfo().Config.Metadata[metaShards])
 	if err != nil || n < 1 {
 		return 0, fmt.Errorf("stream: %s does not say how many shards the log has (metadata %s)", eventsStream(0), metaShards)
-	}
-	if l.cfg.Shards != 0 && l.cfg.Shards != n {
-		return 0, fmt.Errorf("stream: %d shards asked for, the log was made with %d and keeps them", l.cfg.Shards, n)
 	}
 	return n, nil
 }

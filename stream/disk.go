@@ -150,14 +150,15 @@ func freeBytes(dir string) (int64, error) {
 	return int64(s.Bavail) * int64(s.Bsize), nil
 }
 
-// InProcessConn implements [nats.InProcessConnProvider] with whichever server
-// runs at the moment.
-func (e *embedded) InProcessConn() (net.Conn, error) {
+// current is the server that runs at the moment.
+func (e *embedded) current() *server.Server {
 	e.mu.Lock()
-	ns := e.ns
-	e.mu.Unlock()
-	return ns.InProcessConn()
+	defer e.mu.Unlock()
+	return e.ns
 }
+
+// InProcessConn implements [nats.InProcessConnProvider].
+func (e *embedded) InProcessConn() (net.Conn, error) { return e.current().InProcessConn() }
 
 // restart stops the server and starts another one on the same files and address.
 func (e *embedded) restart() error {
@@ -181,9 +182,7 @@ func (e *embedded) restart() error {
 // stream has met an error in writing, after which it refuses everything, or
 // JetStream was disabled for that.
 func (e *embedded) stuck() string {
-	e.mu.Lock()
-	ns := e.ns
-	e.mu.Unlock()
+	ns := e.current()
 	if !ns.JetStreamEnabled() {
 		return "JetStream is disabled"
 	}

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/nats-io/nats.go"
 	"golang.org/x/sync/errgroup"
 
 	"reprise/hlc"
@@ -69,13 +68,11 @@ func (l *Log) erase(ctx context.Context, stream string, seqs []uint64) (int, err
 	return int(n.Load()), err
 }
 
-// purge deletes what a stream has of a subject, before the sequence upTo; 0 is
-// all of it.
-func (l *Log) purge(ctx context.Context, stream, subject string, upTo uint64) error {
+// purge deletes all that a stream has of a subject.
+func (l *Log) purge(ctx context.Context, stream, subject string) error {
 	req := struct {
 		Filter string `json:"filter"`
-		Seq    uint64 `json:"seq,omitempty"`
-	}{subject, upTo}
+	}{subject}
 	var answer struct {
 		Error *apiError `json:"error"`
 	}
@@ -130,23 +127,9 @@ func (l *Log) Footprint(ctx context.Context, user string) (f Footprint, err erro
 }
 
 // count is how many messages a stream has of one subject.
-func (l *Log) count(ctx context.Context, stream, subject string) (uint64, error) {
-	req := struct {
-		Filter string `json:"subjects_filter"`
-	}{subject}
-	var answer struct {
-		State struct {
-			Subjects map[string]uint64 `json:"subjects"`
-		} `json:"state"`
-		Error *apiError `json:"error"`
-	}
-	if err := l.api(ctx, "STREAM.INFO."+stream, req, &answer); err != nil {
-		return 0, err
-	}
-	if answer.Error != nil {
-		return 0, fmt.Errorf("stream: %s: %w", stream, answer.Error)
-	}
-	return answer.State.Subjects[subject], nil
+func (l *Log) count(ctx context.Context, stream, subject string) (n uint64, err error) {
+	err = l.subjects(ctx, stream, subject, func(_ string, messages uint64) { n = messages })
+	return n, err
 }
 
 // edgeOf is a record that may have gone since it was counted.
@@ -164,23 +147,17 @@ func (l *Log) edgeOf(ctx context.Context, shard int, get msgGet) (Record, error)
 
 // cursorsOf lists what the devices of user acknowledged last.
 func (l *Log) cursorsOf(ctx context.Context, user string) (map[string]hlc.Timestamp, error) {
-	found := map[string]hlc.Timestamp{}
-	req := msgGet{MultiLast: []string{kvSubject(cursorsBucket, cursorKey(user, "*"))}}
-	for n := 0; ; n++ {
-		_, err := l.direct.get(ctx, kvStream(cursorsBucket), req, presentMost, func(m *nats.Msg) error {
-			subject := header(m.Header, headerSubject)
-			if at, err := hlc.ParseBytes(m.Data); err == nil {
-				found[subject[strings.LastIndexByte(subject, '.')+1:]] = at
-			}
-			return nil
-		})
-		switch {
-		case err == nil, errors.Is(err, errNoMessage):
-			return found, nil
-		case !errors.Is(err, errHole) || n == 3 || !retry(ctx, n):
-			return nil, err
+	found, err := l.newest(ctx, cursorsBucket, cursorKey(user, "*"))
+	if err != nil {
+		return nil, err
+	}
+	cursors := make(map[string]hlc.Timestamp, len(found))
+	for _, m := range found {
+		if at, err := hlc.ParseBytes(m.Data); err == nil {
+			cursors[lastToken(header(m.Header, headerSubject))] = at
 		}
 	}
+	return cursors, nil
 }
 
 // deadOf lists the numbers of the dead letters of user: those that came on one of
@@ -206,9 +183,11 @@ func (l *Log) EraseRest(ctx context.Context, user string) error {
 	if err == nil {
 		_, err = l.erase(ctx, deadStream, dead)
 	}
-	return l.purgeAll(ctx, user, err,
-		place{outboxStream, outboxSubject(shard, user)},
-		place{kvStream(checkpointsBucket), kvSubject(checkpointsBucket, registrationKey(shard, user))})
+	err = errors.Join(err,
+		l.purge(ctx, outboxStream, outboxSubject(shard, user)),
+		l.purge(ctx, kvStream(checkpointsBucket), kvSubject(checkpointsBucket, registrationKey(shard, user))))
+	l.registered.forget(user)
+	return wrap("erase user "+user, err)
 }
 
 // EraseDevices takes out what is kept of user's devices: cursors and presence,
@@ -217,24 +196,10 @@ func (l *Log) EraseDevices(ctx context.Context, user string) error {
 	if err := validUser(user); err != nil {
 		return err
 	}
-	return l.purgeAll(ctx, user, nil,
-		place{kvStream(cursorsBucket), kvSubject(cursorsBucket, cursorKey(user, "*"))},
-		place{kvStream(presenceBucket), kvSubject(presenceBucket, user+".*")})
-}
-
-// place is a subject of a stream.
-type place struct{ stream, subject string }
-
-func (l *Log) purgeAll(ctx context.Context, user string, err error, places ...place) error {
-	errs := []error{err}
-	for _, what := range places {
-		errs = append(errs, l.purge(ctx, what.stream, what.subject, 0))
-	}
-	l.registered.forget(user)
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("stream: erase user %s: %w", user, err)
-	}
-	return nil
+	err := errors.Join(
+		l.purge(ctx, kvStream(cursorsBucket), kvSubject(cursorsBucket, cursorKey(user, "*"))),
+		l.purge(ctx, kvStream(presenceBucket), kvSubject(presenceBucket, user+".*")))
+	return wrap("erase user "+user, err)
 }
 
 // Forget lets go of what this process remembers of a user: that the user is

@@ -92,8 +92,7 @@ func (f *keyFollower) deliver(ctx context.Context, end uint64) error {
 	}
 }
 
-// end is the sequence of the newest registration as the bucket's leader knows
-// it, 0 when there is none.
+// end is the sequence of the newest record as the bucket's leader knows it, 0 when there is none.
 func (f *keyFollower) end(ctx context.Context) (uint64, error) {
 	m, err := f.log.leaderGet(ctx, kvStream(f.bucket), msgGet{LastFor: f.filter})
 	if errors.Is(err, errNoMessage) {

@@ -335,9 +335,7 @@ func (l *Log) ClientURL() string {
 	if l.server == nil || l.cfg.Listen == "" {
 		return ""
 	}
-	l.server.mu.Lock()
-	defer l.server.mu.Unlock()
-	return l.server.ns.ClientURL()
+	return l.server.current().ClientURL()
 }
 
 // retry waits before the n-th repetition (from 0) of something that failed,

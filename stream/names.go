@@ -112,8 +112,11 @@ func presenceKey(user, device string) string {
 	return user + "." + base64.RawURLEncoding.EncodeToString([]byte(device))
 }
 
-// userOf is the last token of an event's subject.
-func userOf(subject string) string { return subject[strings.LastIndexByte(subject, '.')+1:] }
+// lastToken is the last token of a subject.
+func lastToken(subject string) string { return subject[strings.LastIndexByte(subject, '.')+1:] }
+
+// userOf is the user of an event's subject.
+func userOf(subject string) string { return lastToken(subject) }
 
 // shardOf spreads users: FNV-1a, 32 bits, of the 36 characters.
 func shardOf(user string, shards int) int {

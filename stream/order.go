@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -136,7 +135,7 @@ func (l *Log) FollowOrders(ctx context.Context, fn func(Order), current func()) 
 			subject := m.Subject()
 			var key UserKey
 			var r orderRecord
-			raw, err := hex.DecodeString(subject[strings.LastIndexByte(subject, '.')+1:])
+			raw, err := hex.DecodeString(lastToken(subject))
 			if err != nil || len(raw) != len(key) || json.Unmarshal(m.Data(), &r) != nil {
 				return
 			}
@@ -145,7 +144,7 @@ func (l *Log) FollowOrders(ctx context.Context, fn func(Order), current func()) 
 				fn(o)
 				return
 			}
-			if err := l.purge(ctx, kvStream(stateBucket), subject, 0); err != nil {
+			if err := l.purge(ctx, kvStream(stateBucket), subject); err != nil {
 				l.logger.Warn("an old order is not deleted", "err", err)
 			}
 		},

@@ -107,22 +107,36 @@ func (l *Log) Present(ctx context.Context, user string) ([]Presence, error) {
 	if err := validUser(user); err != nil {
 		return nil, err
 	}
-	req := msgGet{MultiLast: []string{kvSubject(presenceBucket, user+".*")}}
+	found, err := l.newest(ctx, presenceBucket, user+".*")
+	if err != nil {
+		return nil, fmt.Errorf("stream: devices of user %s: %w", user, err)
+	}
+	list := []Presence{}
+	for _, m := range found {
+		var p Presence
+		if json.Unmarshal(m.Data, &p) == nil && p.Device != "" {
+			list = append(list, p)
+		}
+	}
+	slices.SortFunc(list, func(a, b Presence) int { return cmp.Compare(a.Device, b.Device) })
+	return list, nil
+}
+
+// newest is the newest record of each key of bucket that filter matches; more than
+// presentMost are an error.
+func (l *Log) newest(ctx context.Context, bucket, filter string) (found []*nats.Msg, err error) {
+	req := msgGet{MultiLast: []string{kvSubject(bucket, filter)}}
 	for n := 0; ; n++ {
-		list := []Presence{}
-		_, err := l.direct.get(ctx, kvStream(presenceBucket), req, presentMost, func(m *nats.Msg) error {
-			var p Presence
-			if json.Unmarshal(m.Data, &p) == nil && p.Device != "" {
-				list = append(list, p)
-			}
+		found = nil
+		_, err := l.direct.get(ctx, kvStream(bucket), req, presentMost, func(m *nats.Msg) error {
+			found = append(found, m)
 			return nil
 		})
 		switch {
 		case err == nil, errors.Is(err, errNoMessage):
-			slices.SortFunc(list, func(a, b Presence) int { return cmp.Compare(a.Device, b.Device) })
-			return list, nil
+			return found, nil
 		case !errors.Is(err, errHole) || n == 3 || !retry(ctx, n):
-			return nil, fmt.Errorf("stream: devices of user %s: %w", user, err)
+			return nil, err
 		}
 	}
 }

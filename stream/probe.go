@@ -2,7 +2,6 @@ package stream
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/nats-io/nats.go"
@@ -51,16 +50,9 @@ func Probe(ctx context.Context, cfg Config) (string, error) {
 	if _, err := js.AccountInfo(ctx); err != nil {
 		return "", fmt.Errorf("%s: jetstream: %w", redacted(cfg.URL), err)
 	}
-	shards := 0
-	for {
-		_, err := js.Stream(ctx, eventsStream(shards))
-		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			break
-		}
-		if err != nil {
-			return "", fmt.Errorf("%s: %w", redacted(cfg.URL), err)
-		}
-		shards++
+	shards, err := shardsThere(ctx, js)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", redacted(cfg.URL), err)
 	}
 	there := fmt.Sprintf("a log of %d shards", shards)
 	if shards == 0 {

@@ -22,7 +22,7 @@ func (l *Log) Users(ctx context.Context, shard int) ([]string, error) {
 		{eventsStream(shard), subjectOf(shard, "*")},
 		{kvStream(checkpointsBucket), kvSubject(checkpointsBucket, registrationKey(shard, "*"))},
 	} {
-		err := l.subjects(ctx, from.stream, from.filter, func(subject string) {
+		err := l.subjects(ctx, from.stream, from.filter, func(subject string, _ uint64) {
 			// Neither the marker's nor one that no bridge wrote.
 			if user := userOf(subject); validUser(user) == nil && l.Shard(user) == shard {
 				users[user] = struct{}{}
@@ -35,9 +35,9 @@ func (l *Log) Users(ctx context.Context, shard int) ([]string, error) {
 	return slices.Sorted(maps.Keys(users)), nil
 }
 
-// subjects calls fn for each subject of stream that filter matches, some more
-// than once. The leader answers in pages of 100,000.
-func (l *Log) subjects(ctx context.Context, stream, filter string, fn func(subject string)) error {
+// subjects calls fn for each subject of stream that filter matches, with how many
+// messages it has, for some more than once. The leader answers in pages of 100,000.
+func (l *Log) subjects(ctx context.Context, stream, filter string, fn func(subject string, messages uint64)) error {
 	var req struct {
 		Filter string `json:"subjects_filter"`
 		Offset int    `json:"offset"`
@@ -57,8 +57,8 @@ func (l *Log) subjects(ctx context.Context, stream, filter string, fn func(subje
 		if page.Error != nil {
 			return fmt.Errorf("%s: %w", stream, page.Error)
 		}
-		for subject := range page.State.Subjects {
-			fn(subject)
+		for subject, messages := range page.State.Subjects {
+			fn(subject, messages)
 		}
 		n := len(page.State.Subjects)
 		if n == 0 || req.Offset+n >= page.Total {

@@ -5,11 +5,15 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
+	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
 	"strings"
+
+	"reprise/stream"
 )
 
 // admin is the operator's listener.
@@ -115,6 +119,17 @@ func refuse(w http.ResponseWriter, status int, code, message string) {
 	}
 	answer.Error.Code, answer.Error.Message = code, message
 	writeJSON(w, status, answer)
+}
+
+// refuseLog answers what the log, or who writes a shard, could not. what is for
+// the log file.
+func refuseLog(w http.ResponseWriter, log *slog.Logger, what string, err error) {
+	if errors.Is(err, stream.ErrNoWriter) {
+		refuse(w, http.StatusServiceUnavailable, "no_writer", "nobody writes the shard at the moment, try again")
+		return
+	}
+	log.Warn(what, "err", err)
+	refuse(w, http.StatusServiceUnavailable, "log_unreachable", "the log is out of reach")
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

@@ -187,8 +187,7 @@ func fetch(ctx context.Context, target string) ([]byte, error) {
 	if err != nil {
 		return nil, withoutURL(err)
 	}
-	client := &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}}
-	response, err := client.Do(request)
+	response, err := oneRequest().Do(request)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return nil, fmt.Errorf("no answer within %v", reachTime)
 	}

@@ -176,11 +176,7 @@ func (d *deadRoutes) retry(w http.ResponseWriter, r *http.Request) {
 	}
 	request := fmt.Appendf(nil, `{"op":"retry_dead","seq":%d}`, buried.Seq)
 	raw, err := d.log.Ask(ctx, d.shardOf(buried.Channel), request)
-	switch {
-	case errors.Is(err, stream.ErrNoWriter):
-		refuse(w, http.StatusServiceUnavailable, "no_writer", "nobody writes the shard at the moment, try again")
-		return
-	case err != nil:
+	if err != nil {
 		d.unreachable(w, err)
 		return
 	}
@@ -231,8 +227,7 @@ func noDeadLetter(w http.ResponseWriter) {
 }
 
 func (d *deadRoutes) unreachable(w http.ResponseWriter, err error) {
-	d.logger.Warn("dead letters not reached", "err", err)
-	refuse(w, http.StatusServiceUnavailable, "log_unreachable", "the log is out of reach")
+	refuseLog(w, d.logger, "dead letters not reached", err)
 }
 
 // shardOf is the shard whose writer judges what came by a channel: the user's,

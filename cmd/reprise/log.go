@@ -92,8 +92,7 @@ func (c *call) askAdmin(ctx context.Context, method, path string, query url.Valu
 	if c.cfg.adminToken.isSet() {
 		request.Header.Set("Authorization", "Bearer "+c.cfg.adminToken.reveal())
 	}
-	client := &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}}
-	response, err := client.Do(request)
+	response, err := oneRequest().Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.cfg.adminURL, withoutURL(err))
 	}

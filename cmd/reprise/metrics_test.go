@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"reprise/edge/client"
 )
@@ -73,16 +72,14 @@ func scraped(t *testing.T) map[string][]string {
 	expect(t, frames, "notification", "")
 	// The count of a batch comes when its checkpoint is saved, after the event.
 	var found map[string][]string
-	for began := time.Now(); time.Since(began) < 20*time.Second; {
+	eventually(t, "the metrics of an event", func() bool {
 		_, text := n.get("/metrics")
 		found = scrape(text)
 		_, batch := found["reprise_bridge_batch_duration_seconds"]
 		_, append := found["reprise_append_latency_seconds"]
 		_, live := found["reprise_broadcast_latency_seconds"]
-		if batch && append && live {
-			break
-		}
-	}
+		return batch && append && live
+	})
 	n.end(0)
 	return found
 }

@@ -127,15 +127,10 @@ func (n *running) publishText(origin, channel, text string) {
 // awaitDead asks for the dead letters until text is among them.
 func (n *running) awaitDead(text string) {
 	n.t.Helper()
-	for began := time.Now(); ; {
+	eventually(n.t, "GET /v1/dead to answer 200 and "+text, func() bool {
 		status, body := n.get("/v1/dead")
-		if status == http.StatusOK && strings.Contains(body, text) {
-			return
-		}
-		if time.Since(began) > 20*time.Second {
-			n.t.Fatalf("GET /v1/dead = %d %s, want 200 and %s", status, body, text)
-		}
-	}
+		return status == http.StatusOK && strings.Contains(body, text)
+	})
 }
 
 // device connects to the node; what it sees comes through the channel.
@@ -150,19 +145,28 @@ func (n *running) device(cfg client.Config) (*client.Client, <-chan client.Frame
 // device runs a device until the test ends.
 func device(t *testing.T, cfg client.Config) *client.Client {
 	t.Helper()
+	return deviceUntil(t, cfg, func(err error) {
+		if err != nil {
+			t.Errorf("client.Run() error = %v, want nil", err)
+		}
+	})
+}
+
+// deviceUntil runs a device until it will not be had any more or the test ends,
+// and tells ended why.
+func deviceUntil(t *testing.T, cfg client.Config, ended func(error)) *client.Client {
+	t.Helper()
 	c, err := client.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- c.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("client.Run() error = %v, want nil", err)
-		}
-	})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ended(c.Run(ctx))
+	}()
+	t.Cleanup(func() { cancel(); <-done })
 	return c
 }
 

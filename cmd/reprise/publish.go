@@ -33,10 +33,8 @@ func runPublish(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	client := &http.Client{
-		Timeout:   15 * time.Second,
-		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true},
-	}
+	client := oneRequest()
+	client.Timeout = 15 * time.Second
 	response, err := client.Do(request)
 	if err != nil {
 		return fmt.Errorf("%s: %w", request.URL.Host, withoutURL(err))
@@ -105,6 +103,11 @@ func publishAnswer(status int, body []byte) (timetoken string, err error) {
 		return "", fmt.Errorf("refused with status %d: %s", status, refusal.Message)
 	}
 	return "", fmt.Errorf("status %d, and an answer that is not PubNub's", status)
+}
+
+// oneRequest is a client for a request of a command, after which there is none.
+func oneRequest() *http.Client {
+	return &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}}
 }
 
 // withoutURL drops the URL from an HTTP client's error: it holds the keys and

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -62,7 +61,11 @@ func TestUser(t *testing.T) {
 		frames := make(chan client.Frame, 1000)
 		c := client.Config{URL: "ws://" + edges[n].addrs["devices"] + "/ws", Device: device, Since: since, Token: fixed(jwt),
 			OnFrame: func(f client.Frame) { frames <- f }}
-		deviceUntil(t, c, closings)
+		deviceUntil(t, c, func(err error) {
+			if err != nil {
+				closings <- err
+			}
+		})
 		return frames
 	}
 	old := token(exampleUser)
@@ -157,25 +160,6 @@ func TestUser(t *testing.T) {
 	for _, n := range append(edges, bridge) {
 		n.end(0)
 	}
-}
-
-// deviceUntil runs a device until it will not be had any more, and tells why, or
-// until the test ends.
-func deviceUntil(t *testing.T, cfg client.Config, ended chan<- error) {
-	t.Helper()
-	c, err := client.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := c.Run(ctx); err != nil {
-			ended <- err
-		}
-	}()
-	t.Cleanup(func() { cancel(); <-done })
 }
 
 // await reads frames up to one of that kind.

@@ -40,12 +40,11 @@ const (
 	goneEvery  = 100 * time.Millisecond
 )
 
-func (u *userRoutes) handler() http.Handler {
-	mux := http.NewServeMux()
+// add puts the routes onto mux.
+func (u *userRoutes) add(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/users/{user}", u.show)
 	mux.HandleFunc("POST /v1/users/{user}/disconnect", u.disconnect)
 	mux.HandleFunc("DELETE /v1/users/{user}", u.forget)
-	return mux
 }
 
 // userView is everything there is of a user.
@@ -237,9 +236,6 @@ func (u *userRoutes) forget(w http.ResponseWriter, r *http.Request) {
 	}
 	var failed *eraseError
 	switch {
-	case errors.Is(err, stream.ErrNoWriter):
-		refuse(w, http.StatusServiceUnavailable, "no_writer", "nobody writes the shard at the moment, try again")
-		return
 	case errors.As(err, &failed):
 		refuse(w, http.StatusBadGateway, "not_erased", failed.Error())
 		return
@@ -294,6 +290,5 @@ func routeUser(w http.ResponseWriter, r *http.Request) (string, bool) {
 }
 
 func (u *userRoutes) unreachable(w http.ResponseWriter, err error) {
-	u.logger.Warn("a user's records not reached", "err", err)
-	refuse(w, http.StatusServiceUnavailable, "log_unreachable", "the log is out of reach")
+	refuseLog(w, u.logger, "a user's records not reached", err)
 }

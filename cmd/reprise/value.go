@@ -163,42 +163,45 @@ func list(p *[]string) parser {
 // wildcard, because a token goes with each connection, and no null, because that
 // is the origin of every sandboxed page whoever made it.
 func webOrigins(p *[]string) parser {
-	return func(text string) error {
-		var items []string
-		if err := list(&items)(text); err != nil {
-			return err
+	return listOf(p, func(item string) error {
+		with := item
+		if !strings.Contains(with, "://") {
+			with = "any://" + item
 		}
-		for _, item := range items {
-			with := item
-			if !strings.Contains(with, "://") {
-				with = "any://" + item
-			}
-			u, err := url.Parse(with)
-			switch {
-			case strings.Contains(item, "*"):
-				return errors.New("has a wildcard: list each origin")
-			case item == "null":
-				return errors.New("has null, which is the origin of any sandboxed page")
-			case err != nil || u.Hostname() == "" || u.User != nil || strings.TrimSuffix(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
-				return fmt.Errorf("has an item that is no origin such as https://app.example: %q", item)
-			}
+		u, err := url.Parse(with)
+		switch {
+		case strings.Contains(item, "*"):
+			return errors.New("has a wildcard: list each origin")
+		case item == "null":
+			return errors.New("has null, which is the origin of any sandboxed page")
+		case err != nil || u.Hostname() == "" || u.User != nil || strings.TrimSuffix(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
+			return fmt.Errorf("has an item that is no origin such as https://app.example: %q", item)
 		}
-		*p = items
 		return nil
-	}
+	})
 }
 
 // hostNames takes host names separated by commas.
 func hostNames(p *[]string) parser {
+	return listOf(p, func(item string) error {
+		_, err := netip.ParseAddr(item)
+		if u, e := url.Parse("//" + item); err == nil || e != nil || u.Hostname() != item || strings.ContainsAny(item, "*:@") || !strings.Contains(item, ".") {
+			return fmt.Errorf("has an item that is no full host name: %q", item)
+		}
+		return nil
+	})
+}
+
+// listOf takes what list does, if check has nothing to say against any item.
+func listOf(p *[]string, check func(item string) error) parser {
 	return func(text string) error {
 		var items []string
 		if err := list(&items)(text); err != nil {
 			return err
 		}
 		for _, item := range items {
-			_, err := netip.ParseAddr(item)
-			if u, e := url.Parse("//" + item); err == nil || e != nil || u.Hostname() != item || strings.ContainsAny(item, "*:@") || !strings.Contains(item, ".") {
-				return fmt.Errorf("has an item that is no full host name: %q", item)
+			if err := check(item); err != nil {
+				return err
 			}
 		}
 		*p = items
@@ -330,16 +333,16 @@ func cursorOrAge(at *string, age *time.Duration) parser {
 func natsURLs(p *string) parser {
 	return func(text string) error {
 		var items []string
-		if err := list(&items)(text); err != nil {
-			return err
-		}
-		for _, item := range items {
-			if err := webURL(new(string), "nats", "tls", "ws", "wss")(item); err != nil {
+		err := listOf(&items, func(item string) error {
+			if webURL(new(string), "nats", "tls", "ws", "wss")(item) != nil {
 				return errors.New("has an item that is no URL such as nats://127.0.0.1:4222")
 			}
+			return nil
+		})(text)
+		if err == nil {
+			*p = text
 		}
-		*p = text
-		return nil
+		return err
 	}
 }
 

@@ -129,10 +129,7 @@ func (n *node) adminHandler(telemetry *otel.Telemetry) http.Handler {
 	} else {
 		v1.HandleFunc("/v1/", n.bridgeStats)
 	}
-	users := (&userRoutes{log: n.log, logger: n.call.log}).handler()
-	v1.Handle("GET /v1/users/{user}", users)
-	v1.Handle("POST /v1/users/{user}/disconnect", users)
-	v1.Handle("DELETE /v1/users/{user}", users)
+	(&userRoutes{log: n.log, logger: n.call.log}).add(v1)
 	dead := (&deadRoutes{log: n.log, logger: n.call.log}).handler()
 	v1.Handle("/v1/dead", dead)
 	v1.Handle("/v1/dead/", dead)
