@@ -164,15 +164,14 @@ func (e *embedded) InProcessConn() (net.Conn, error) { return e.current().InProc
 func (e *embedded) restart() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	cfg := e.cfg
-	if addr, ok := e.ns.Addr().(*net.TCPAddr); ok && cfg.Listen != "" {
-		cfg.Listen = addr.String() // a free port was taken: clients know this one
+	if addr, ok := e.ns.Addr().(*net.TCPAddr); ok && e.cfg.Listen != "" {
+		e.cfg.Listen = addr.String() // a free port was taken: clients know this one
 	}
 	e.ns.Shutdown()
 	e.ns.WaitForShutdown()
-	ns, err := startServer(cfg)
+	ns, err := startServer(e.cfg)
 	if err != nil {
-		return err
+		return err // the next one has the port still
 	}
 	e.ns = ns
 	return nil

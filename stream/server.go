@@ -17,12 +17,12 @@ import (
 
 // embedded is a NATS server inside the process and the lock on its files.
 type embedded struct {
-	// static after construction
-	cfg  Config
-	lock *os.File
+	lock *os.File // static after construction
 
-	mu sync.Mutex
-	ns *server.Server // guarded by mu
+	// guarded by mu
+	mu  sync.Mutex
+	cfg Config
+	ns  *server.Server
 }
 
 // startEmbedded starts a server on cfg.DataDir. A second process on the same
