@@ -20,12 +20,12 @@ type metrics struct {
 	latency metric.Float64Histogram
 	slow    metric.Int64Counter
 	dropped metric.Int64Counter
-	refusal metric.Int64Counter
 	opens   metric.Int64Counter
 	failed  metric.Int64Counter
 	depth   metric.Int64Histogram
 	replay  metric.Float64Histogram
 
+	refusal labelled
 	closes  labelled
 	bads    labelled
 	resumes labelled
@@ -84,8 +84,7 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 		metric.WithExplicitBucketBoundaries(.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10))
 	m.slow, errs[3] = meter.Int64Counter("reprise.devices.slow",
 		metric.WithDescription("Connections that took no byte for the slow timeout."))
-	m.refusal, errs[4] = meter.Int64Counter("reprise.handshakes.refused",
-		metric.WithDescription("Handshakes that were refused, by the code in the answer."))
+	errs[4] = m.refusal.init(meter, "reprise.handshakes.refused", "Handshakes that were refused, by the code in the answer.", "code", refusals)
 	var codes []string
 	for _, name := range codeNames {
 		codes = append(codes, name)
@@ -113,9 +112,6 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 		m.opens.Add(context.Background(), 0)
 		m.failed.Add(context.Background(), 0)
 		m.active.Add(context.Background(), 0)
-		for _, code := range refusals {
-			m.refusal.Add(context.Background(), 0, metric.WithAttributes(attribute.String("code", code)))
-		}
 		m.dropped.Add(context.Background(), 0)
 		m.relayed.Add(context.Background(), 0)
 		m.slow.Add(context.Background(), 0)
@@ -140,10 +136,8 @@ func (m *metrics) opened() {
 	m.active.Add(context.Background(), 1)
 	m.opens.Add(context.Background(), 1)
 }
-func (m *metrics) closed(code int) { m.closes.add(codeNames[code]) }
-func (m *metrics) refused(code string) {
-	m.refusal.Add(context.Background(), 1, metric.WithAttributes(attribute.String("code", code)))
-}
+func (m *metrics) closed(code int)     { m.closes.add(codeNames[code]) }
+func (m *metrics) refused(code string) { m.refusal.add(code) }
 
 func (m *metrics) resumed(reason stream.Reason) {
 	if reason == stream.Complete {
