@@ -102,7 +102,7 @@ func twoBridges(t testing.TB, config pubnubtest.Config, length time.Duration, or
 		}
 		t.Errorf("JudgeShards(the log) says %s", v)
 	}
-	h := History{Logs: logsOf(records)}
+	h := History{Logs: LogsOf(records)}
 	for i, p := range run.publishes {
 		if !ordered {
 			p.Publisher = strconv.Itoa(i)

@@ -74,7 +74,7 @@ func TestDeadLettersFromTheCommandLine(t *testing.T) {
 	retry(badID, "stored", 0)
 	c.await("the event that was a dead letter", late.arrived)
 	log := relay.log(user)
-	if got := log[len(log)-1].Frame; len(log) != 4 || blank(got) != late.frame {
+	if got := log[len(log)-1].Frame; len(log) != 4 || Blank(got) != late.frame {
 		t.Errorf("the last of %d events is %s, want the 4th to be %s", len(log), got, late.frame)
 	}
 	retry(badID, "gone", 0)

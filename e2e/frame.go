@@ -37,10 +37,10 @@ const (
 	stampKey = `","hlc":"`
 )
 
-// blank returns an event's frame with 16 zeros in the place of its stamp, which
+// Blank returns an event's frame with 16 zeros in the place of its stamp, which
 // tells the event but not when it was stored. Anything else is returned as it
 // is.
-func blank(frame string) string {
+func Blank(frame string) string {
 	head, rest, ok := strings.Cut(frame, stampKey)
 	if !ok || len(rest) < len(noStamp) || !isStamp(rest[:len(noStamp)]) {
 		return frame

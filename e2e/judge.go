@@ -141,7 +141,7 @@ func (j *judge) readLog(user string) {
 			j.report(Misplaced, logOf(user), "%v", err)
 			continue
 		}
-		x := &entry{e, f.Device, f.ExpiresAt, j.published[claim{user, blank(e.Frame)}]}
+		x := &entry{e, f.Device, f.ExpiresAt, j.published[claim{user, Blank(e.Frame)}]}
 		switch {
 		case f.Hlc != e.Hlc:
 			j.report(Altered, logOf(user), "the record of %s holds %s", e.Hlc, e.Frame)
@@ -149,8 +149,8 @@ func (j *judge) readLog(user string) {
 			j.report(Doubled, logOf(user), "two events have the stamp %s", e.Hlc)
 		case j.leaks(e.Frame):
 			j.report(Leaked, logOf(user), "%s", e.Frame)
-		case x.of == nil && j.owners[blank(e.Frame)] != "":
-			j.report(Foreign, logOf(user), "%s belongs to user %s", e.Frame, j.owners[blank(e.Frame)])
+		case x.of == nil && j.owners[Blank(e.Frame)] != "":
+			j.report(Foreign, logOf(user), "%s belongs to user %s", e.Frame, j.owners[Blank(e.Frame)])
 		case x.of == nil:
 			j.report(Unknown, logOf(user), "%s", e.Frame)
 		}
@@ -219,10 +219,10 @@ func (j *judge) owner(user, hlc, frame string) string {
 			return other
 		}
 	}
-	if j.published[claim{user, blank(frame)}] != nil {
+	if j.published[claim{user, Blank(frame)}] != nil {
 		return ""
 	}
-	return j.owners[blank(frame)]
+	return j.owners[Blank(frame)]
 }
 
 func logOf(user string) string { return "log of " + user }

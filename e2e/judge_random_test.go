@@ -52,7 +52,7 @@ func (t *tale) publish(user, device string) {
 		frame = progressFrame(stamp(t.last), device, n)
 	}
 	t.h.Publishes = append(t.h.Publishes, Publish{Publisher: t.pick("publisher", "p", "q"), Channel: "user." + user + ".sync",
-		User: user, Fate: Event, Frame: blank(frame), Timetoken: fmt.Sprint(n), Sent: t.tick()})
+		User: user, Fate: Event, Frame: Blank(frame), Timetoken: fmt.Sprint(n), Sent: t.tick()})
 	t.h.Logs[user] = append(t.h.Logs[user], Entry{Hlc: stamp(t.last), Frame: frame})
 }
 

@@ -67,7 +67,7 @@ func story() History {
 	}
 	event := func(publisher, user, frame string, sent int64) Publish {
 		return Publish{Publisher: publisher, Channel: "user." + user + ".sync", User: user, Fate: Event,
-			Frame: blank(frame), Timetoken: "17", Sent: sent * second}
+			Frame: Blank(frame), Timetoken: "17", Sent: sent * second}
 	}
 	n := func(i int) string { return noticeFrame(stamp(i), fmt.Sprint("n", i)) }
 	fourth, fifth, bobs := progressFrame(stamp(4), tv, 40), commandFrame(stamp(5), longExpired), noticeFrame(stamp(7), "bob")
@@ -278,10 +278,10 @@ func TestJudgeExcuses(t *testing.T) {
 		spoil func(*History)
 	}{
 		{"what PubNub never confirmed may be missing", func(h *History) {
-			h.Publishes = append(h.Publishes, Publish{Publisher: "p", User: alice, Fate: Event, Frame: blank(noticeFrame(stamp(8), "late"))})
+			h.Publishes = append(h.Publishes, Publish{Publisher: "p", User: alice, Fate: Event, Frame: Blank(noticeFrame(stamp(8), "late"))})
 		}},
 		{"what PubNub forgot may be missing", func(h *History) {
-			h.Publishes = append(h.Publishes, Publish{Publisher: "p", User: alice, Fate: Event, Frame: blank(noticeFrame(stamp(8), "late")),
+			h.Publishes = append(h.Publishes, Publish{Publisher: "p", User: alice, Fate: Event, Frame: Blank(noticeFrame(stamp(8), "late")),
 				Timetoken: "17", Forgotten: true})
 		}},
 		{"what was trimmed before an incomplete resume", func(h *History) {

@@ -49,7 +49,7 @@ func announcement(text string) message {
 // arrived is a condition on frames: that one of them is m.
 func (m message) arrived(frames []Frame) bool {
 	for _, f := range frames {
-		if blank(f.Text) == m.frame {
+		if Blank(f.Text) == m.frame {
 			return true
 		}
 	}

@@ -178,7 +178,7 @@ func (r *relay) position(user string) string {
 	if err := json.Unmarshal([]byte(body), &stats); err != nil || len(stats.Positions) == 0 {
 		r.t.Fatalf("GET /v1/stats = %s (%v), want positions", body, err)
 	}
-	return stats.Positions[shardOf(user, len(stats.Positions))]
+	return stats.Positions[ShardOf(user, len(stats.Positions))]
 }
 
 // url is where a device connects.

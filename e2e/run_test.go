@@ -148,7 +148,7 @@ func (r *run) judge(origin string) {
 		r.relay.await("the last event of "+user+" in the log", func() bool {
 			h.Logs[user] = r.relay.log(user)
 			n := len(h.Logs[user])
-			return n > 0 && blank(h.Logs[user][n-1].Frame) == fence[user].frame
+			return n > 0 && Blank(h.Logs[user][n-1].Frame) == fence[user].frame
 		})
 	}
 	r.mu.Lock()

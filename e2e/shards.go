@@ -58,7 +58,7 @@ func JudgeShards(n int, records []Record) (found []Violation) {
 		if r.User == "" {
 			continue
 		}
-		if shardOf(r.User, n) != r.Shard {
+		if ShardOf(r.User, n) != r.Shard {
 			report(r, Misfiled, "%s is of user %s", r.Hlc, r.User)
 		}
 		if f, err := parseFrame(r.Frame); err != nil || f.Hlc != r.Hlc {
@@ -72,15 +72,15 @@ func JudgeShards(n int, records []Record) (found []Violation) {
 	return found
 }
 
-// shardOf is the protocol's: FNV-1a, 32 bits.
-func shardOf(user string, shards int) int {
+// ShardOf is the protocol's: FNV-1a, 32 bits.
+func ShardOf(user string, shards int) int {
 	h := fnv.New32a()
 	io.WriteString(h, user)
 	return int(h.Sum32() % uint32(shards))
 }
 
-// logsOf is the events among records, by their users.
-func logsOf(records []Record) map[string][]Entry {
+// LogsOf is the events among records, by their users.
+func LogsOf(records []Record) map[string][]Entry {
 	logs := make(map[string][]Entry)
 	for _, r := range records {
 		if r.User != "" {

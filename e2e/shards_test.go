@@ -12,7 +12,7 @@ func shardStory(t *testing.T) []Record {
 	t.Helper()
 	users := make(map[int]string)
 	for n := 0; len(users) < 2; n++ {
-		users[shardOf(userNo(n), 2)] = userNo(n)
+		users[ShardOf(userNo(n), 2)] = userNo(n)
 	}
 	event := func(shard int, writer uint64, n int) Record {
 		hlc := stamp(n)

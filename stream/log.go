@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/url"
 	"strings"
 	"sync"
@@ -81,6 +82,8 @@ var (
 )
 
 const (
+	// openPatience is for how long Open waits for an external server.
+	openPatience      = time.Minute
 	defaultMaxAge     = 168 * time.Hour
 	defaultDuplicates = 5 * time.Minute
 )
@@ -113,7 +116,8 @@ type Log struct {
 // Open opens the log, starting an embedded server when cfg.URL is empty, and
 // creates or checks its streams and buckets. It returns an error that names
 // every stream and setting that is not as it must be; age, bytes and replicas
-// are changed in place.
+// are changed in place. For an external server that does not answer, or whose
+// cluster has no leader, it waits a minute.
 func Open(ctx context.Context, cfg Config) (*Log, error) {
 	cfg.Node = SafeName(cfg.Node)
 	if cfg.Logger == nil {
@@ -140,16 +144,44 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	l := &Log{
-		cfg: cfg, boot: uuid.NewString(), logger: cfg.Logger,
-		sightings: newSightings(), registered: newRecent[string](registeredFor, registeredMost),
-	}
-	if err := l.open(ctx); err != nil {
+	for n, began := 0, time.Now(); ; n++ {
+		l := &Log{
+			cfg: cfg, boot: uuid.NewString(), logger: cfg.Logger,
+			sightings: newSightings(), registered: newRecent[string](registeredFor, registeredMost),
+		}
+		err := l.open(ctx)
+		if err == nil {
+			return l, nil
+		}
 		l.Close()
-		return nil, err
+		if cfg.URL == "" || !isPassing(err) || time.Since(began) > openPatience {
+			return nil, err
+		}
+		cfg.Logger.Warn("the log cannot be opened yet", "err", err)
+		if !retry(ctx, n) {
+			return nil, err
+		}
 	}
-	return l, nil
 }
+
+// isPassing reports whether err may be of a server or a cluster that is about to
+// start, or has lost its leader.
+func isPassing(err error) bool {
+	for _, is := range []error{
+		nats.ErrNoServers, nats.ErrTimeout, nats.ErrNoResponders, nats.ErrConnectionClosed, nats.ErrDisconnected,
+		jetstream.ErrJetStreamNotEnabled, context.DeadlineExceeded,
+	} {
+		if errors.Is(err, is) {
+			return true
+		}
+	}
+	var network net.Error
+	var api *jetstream.APIError
+	return errors.As(err, &network) || errors.As(err, &api) && (api.Code == 503 || api.ErrorCode == codeNoPeers)
+}
+
+// codeNoPeers is the server's error code for "no suitable peers for placement".
+const codeNoPeers = 10005
 
 func (cfg Config) validate() error {
 	var errs []error

@@ -1,0 +1,141 @@
+package faults
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"reprise/e2e"
+)
+
+// unaware is how long after a restore an edge may still serve what was there before.
+const unaware = 15 * time.Second
+
+// judge holds what was recorded against the protocol.
+func (r *Run) judge(ctx context.Context, report *Report) error {
+	var records []e2e.Record
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := r.insist(ctx, "reading the log", func() (err error) {
+		records, err = r.cluster.records(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, v := range e2e.JudgeShards(shards, records) {
+		r.wrong("%s", v)
+	}
+	restored := make(map[int]bool)
+	for _, e := range r.eras {
+		restored[e.shard] = true
+	}
+	for _, rec := range records {
+		if rec.Gap && !restored[rec.Shard] {
+			r.wrong("a gap is noted in shard %d, and PubNub's history has everything", rec.Shard)
+		}
+	}
+	logs := e2e.LogsOf(records)
+	h := e2e.History{Logs: make(map[string][]e2e.Entry)}
+	special := make(map[string][]e2e.Connection) // of users whose log was replaced
+	for _, d := range r.clients {
+		conns := d.connections()
+		for _, c := range conns {
+			if c.Since != "earliest" {
+				report.Resumes++
+			}
+		}
+		if restored[e2e.ShardOf(d.user, shards)] {
+			special[d.user] = append(special[d.user], conns...)
+		} else {
+			h.Connections = append(h.Connections, conns...)
+		}
+	}
+	publishes := make(map[string][]e2e.Publish)
+	r.mu.Lock()
+	for _, p := range r.publishes {
+		publishes[p.User] = append(publishes[p.User], *p)
+	}
+	r.mu.Unlock()
+	for u := range r.load.Users {
+		user := userNo(u)
+		h.Logs[user] = logs[user]
+		if special[user] != nil {
+			r.judgeEras(user, special[user], publishes[user], logs[user])
+			delete(h.Logs, user)
+		} else {
+			h.Publishes = append(h.Publishes, publishes[user]...)
+		}
+	}
+	for _, v := range e2e.Judge(h) {
+		r.wrong("%s", v)
+	}
+	return nil
+}
+
+// judgeEras judges the connections of a user whose log was replaced, each by the log
+// that it can have seen: one that began before the replacement, or soon after it at an
+// edge that did not know yet, by the older one; any other by the newer one.
+func (r *Run) judgeEras(user string, conns []e2e.Connection, publishes []e2e.Publish, log []e2e.Entry) {
+	var eras []era
+	for _, e := range r.eras {
+		if e.shard == e2e.ShardOf(user, shards) {
+			eras = append(eras, e)
+		}
+	}
+	eras = append(eras, era{logs: map[string][]e2e.Entry{user: log}, until: time.Now().Add(time.Hour).UnixNano()})
+	excuses := []string{"store_reset", "future_cursor", "upstream_gap"}
+	for _, v := range e2e.Judge(e2e.History{Publishes: publishes, Logs: eras[len(eras)-1].logs, Excuses: excuses}) {
+		// What the backup did not have comes again where PubNub still has it.
+		if v.Rule != e2e.Swapped {
+			r.wrong("%s", v)
+		}
+	}
+	for i := range conns {
+		if len(conns[i].Frames) == 0 {
+			continue
+		}
+		var found []e2e.Violation
+		began, ended := conns[i].Frames[0].At, conns[i].Frames[len(conns[i].Frames)-1].At
+		for n, e := range eras {
+			if n > 0 && ended < eras[n-1].until || began > e.until+int64(unaware) || conns[i].Stayed && n < len(eras)-1 {
+				continue
+			}
+			some := e2e.Judge(e2e.History{Publishes: unconfirmed(publishes), Logs: map[string][]e2e.Entry{user: e.logs[user]},
+				Connections: conns[i : i+1], Excuses: excuses})
+			some = slices.DeleteFunc(some, func(v e2e.Violation) bool { return strings.HasPrefix(v.Where, "log of ") })
+			if n > 0 {
+				some = append(some, claimsLost(conns[i], eras[n-1])...)
+			}
+			if len(some) == 0 {
+				found = nil
+				break
+			}
+			found = append(found, some...)
+		}
+		for _, v := range found {
+			r.wrong("%s (connection %d of the user, whose log was replaced)", v, i+1)
+		}
+	}
+}
+
+// claimsLost says whether a connection was told that it is complete, although it came
+// with a cursor from between the backup and its restore.
+func claimsLost(c e2e.Connection, old era) []e2e.Violation {
+	if c.Since > old.last && c.Since <= old.newest && strings.Contains(c.Frames[0].Text, `"complete":true`) {
+		return []e2e.Violation{{Rule: e2e.FalseComplete, Where: "device " + c.Device,
+			What: fmt.Sprintf("%s, and the log was cut from %s to %s", c.Frames[0].Text, old.newest, old.last)}}
+	}
+	return nil
+}
+
+// unconfirmed is publishes of which nobody says that they must be in the log.
+func unconfirmed(publishes []e2e.Publish) []e2e.Publish {
+	all := slices.Clone(publishes)
+	for i := range all {
+		all[i].Timetoken = ""
+	}
+	return all
+}

@@ -1,0 +1,426 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"reprise/bridge/pubnubtest"
+	"reprise/e2e"
+)
+
+// Load is how many there are, and how much they do.
+type Load struct {
+	Users, DevicesEach int
+	PerSecond          int // events from publishers; devices send some of their own
+}
+
+// Usual is the load of the fault runs.
+var Usual = Load{Users: 60, DevicesEach: 4, PerSecond: 40}
+
+// caughtUpWithin is how long after the last heal the last device may be behind.
+const caughtUpWithin = 30 * time.Second
+
+// A Run lets a Schedule happen to a cluster under load.
+type Run struct {
+	// static after construction
+	Schedule
+	load    Load
+	cluster *Cluster
+	clients []*client
+	http    *http.Client
+	log     func(format string, args ...any)
+	backups map[int]backup // by shard, from before the first act
+	clocks  [bridges]sync.Mutex
+
+	others sync.RWMutex // held for writing by who can bear no fault beside it
+
+	incomplete atomic.Int64 // welcomes that were not complete
+	lively     atomic.Bool  // devices leave by their own will, and send updates
+
+	// guarded by strainMu
+	strainMu sync.Mutex
+	strains  map[*Link]int // how many acts are at it
+
+	// guarded by mu
+	mu        sync.Mutex
+	publishes []*e2e.Publish
+	eras      []era // that have ended, by shard and time
+	faults    []string
+}
+
+// An era is what a shard's log was until a backup was put in its place.
+type era struct {
+	shard  int
+	last   string // stamp of the backup's last record
+	logs   map[string][]e2e.Entry
+	newest string // stamp of the last record that was there
+	until  int64  // when the backup was in its place, Unix ns
+}
+
+// A Report says what a run was and what was found.
+type Report struct {
+	Seed       uint64
+	Faults     map[Kind]int
+	Events     int
+	Resumes    int           // connections that began with a cursor
+	Incomplete int64         // welcomes that were not complete
+	CaughtUp   time.Duration // after the last heal
+	Wrong      []string
+}
+
+// note is something that is worth a line in the log of the run.
+func (r *Run) note(format string, args ...any) { r.log(format, args...) }
+
+// wrong notes a broken promise.
+func (r *Run) wrong(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.faults = append(r.faults, fmt.Sprintf(format, args...))
+}
+
+// Do starts a cluster in dir, lets s happen to it, and judges. Whatever goes wrong is
+// in the report. The error says that the harness itself could not go on.
+func Do(ctx context.Context, programs Programs, dir string, s Schedule, load Load, log func(format string, args ...any)) (Report, error) {
+	r := &Run{
+		Schedule: s, load: load, log: log, strains: make(map[*Link]int), backups: make(map[int]backup),
+		http: &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{Timeout: dialPatience}).DialContext}},
+	}
+	report := Report{Seed: s.Seed, Faults: make(map[Kind]int)}
+	for _, a := range s.Acts {
+		report.Faults[a.Kind]++
+	}
+	queue := 100_000
+	if s.ShortQueue {
+		queue = 0 // as PubNub's
+	}
+	starting, cancel := context.WithTimeout(ctx, patience)
+	c, err := Start(starting, programs, dir, pubnubtest.Config{QueueSize: queue})
+	cancel()
+	defer c.Close()
+	if err != nil {
+		return report, fmt.Errorf("starting the cluster: %w", err)
+	}
+	r.cluster = c
+	err = r.run(ctx, &report)
+	r.mu.Lock()
+	report.Wrong = append(report.Wrong, r.faults...)
+	r.mu.Unlock()
+	for _, p := range c.all() {
+		for _, err := range []error{p.endedEarly(), p.said()} {
+			if err != nil {
+				report.Wrong = append(report.Wrong, err.Error())
+			}
+		}
+	}
+	report.Incomplete = r.incomplete.Load()
+	return report, err
+}
+
+func (r *Run) run(ctx context.Context, report *Report) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var everybody sync.WaitGroup
+	defer everybody.Wait()
+	defer cancel()
+	// Whom the log does not know when PubNub drops an event nobody can ask for.
+	for u := range r.load.Users {
+		r.publish(userNo(u), "hello "+strconv.Itoa(u))
+	}
+	for u := range r.load.Users {
+		for i := range r.load.DevicesEach {
+			d := &client{run: r, user: userNo(u), id: deviceNo(u*r.load.DevicesEach + i), echo: i%2 == 0, have: make(map[string]bool)}
+			r.clients = append(r.clients, d)
+			everybody.Go(func() { d.live(ctx) })
+		}
+	}
+	if err := r.settle(ctx); err != nil {
+		return fmt.Errorf("before the first fault: %w", err)
+	}
+	for _, a := range r.Acts {
+		if shard := a.A % shards; a.Kind == RestoreBackup {
+			b, err := r.cluster.takeBackup(ctx, eventsStream(shard))
+			if err != nil {
+				return err
+			}
+			r.backups[shard] = b
+		}
+	}
+
+	r.lively.Store(true)
+	publishing, stop := context.WithCancel(ctx)
+	defer stop()
+	var flow sync.WaitGroup
+	flow.Go(func() { r.keepPublishing(publishing) })
+	if err := r.suffer(ctx); err != nil {
+		return err
+	}
+	healed := time.Now()
+	stop()
+	flow.Wait()
+	r.lively.Store(false)
+	for u := range r.load.Users {
+		r.publish(userNo(u), "the end "+strconv.Itoa(u))
+	}
+	if err := r.settle(ctx); err != nil {
+		r.wrong("not caught up within %v of the last heal: %v", caughtUpWithin, err)
+	}
+	report.CaughtUp = time.Since(healed)
+	report.Events = len(r.publishes)
+	return r.judge(ctx, report)
+}
+
+// suffer lets all acts happen, each at its time, and returns when all are healed.
+func (r *Run) suffer(ctx context.Context) error {
+	began := time.Now()
+	var all sync.WaitGroup
+	errs := make(chan error, len(r.Acts))
+	for _, a := range r.Acts {
+		all.Go(func() {
+			sleep(ctx, time.Until(began.Add(a.At)))
+			if err := r.befall(ctx, a); err != nil {
+				errs <- fmt.Errorf("%s: %w", a.Kind, err)
+			}
+		})
+	}
+	all.Wait()
+	close(errs)
+	var found []error
+	for err := range errs {
+		found = append(found, err)
+	}
+	return errors.Join(found...)
+}
+
+// publisher is who publishes something, as far as its order is to be kept.
+func (r *Run) publisher(name string) string {
+	if !r.ShortQueue {
+		return name
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return name + " " + strconv.Itoa(len(r.publishes)) // what PubNub's queue drops comes later
+}
+
+func (r *Run) record(p *e2e.Publish) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.publishes = append(r.publishes, p)
+}
+
+// confirm notes that p must become an event.
+func (r *Run) confirm(p *e2e.Publish, timetoken string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p.Timetoken = timetoken
+}
+
+// publish publishes a notification.
+func (r *Run) publish(user, text string) {
+	channel := "user." + user + ".notifications"
+	p := &e2e.Publish{User: user, Publisher: r.publisher("of " + user), Channel: channel, Fate: e2e.Event, Sent: time.Now().UnixNano(),
+		Frame: `{"type":"notification","hlc":"` + noStamp + `","data":{"text":"` + text + `"}}`}
+	r.record(p)
+	r.confirm(p, strconv.FormatInt(r.cluster.PubNub.Publish(channel, []byte(`{"text":"`+text+`"}`)), 10))
+}
+
+func (r *Run) keepPublishing(ctx context.Context) {
+	tick := time.NewTicker(time.Second / time.Duration(r.load.PerSecond))
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			r.publish(userNo(rand.IntN(r.load.Users)), strconv.Itoa(n))
+		}
+	}
+}
+
+// settle waits until the log has what was confirmed, and every device is connected
+// and has been sent what the log has.
+func (r *Run) settle(ctx context.Context) (last error) {
+	ctx, cancel := context.WithTimeout(ctx, caughtUpWithin)
+	defer cancel()
+	for {
+		if last = r.behind(ctx); last == nil || !sleep(ctx, 250*time.Millisecond) {
+			return last
+		}
+	}
+}
+
+// behind says what is not yet where it belongs.
+func (r *Run) behind(ctx context.Context) error {
+	records, err := r.cluster.records(ctx)
+	if err != nil {
+		return err
+	}
+	logs := e2e.LogsOf(records)
+	stored := make(map[string]bool)
+	for user, log := range logs {
+		for _, e := range log {
+			stored[user+e2e.Blank(e.Frame)] = true
+		}
+	}
+	missing, example := 0, ""
+	r.mu.Lock()
+	for _, p := range r.publishes {
+		if p.Timetoken != "" && !stored[p.User+p.Frame] {
+			missing++
+			example = fmt.Sprintf("%s of shard %d, sent at %v", p.Frame, e2e.ShardOf(p.User, shards), time.Unix(0, p.Sent).Format("15:04:05.000"))
+		}
+	}
+	r.mu.Unlock()
+	if missing > 0 {
+		return fmt.Errorf("the log lacks %d events, one of them %s", missing, example)
+	}
+	away, lacking := 0, 0
+	for _, d := range r.clients {
+		n, connected := d.lacks(logs[d.user])
+		if !connected {
+			away++
+			example = d.id
+		}
+		if n > 0 {
+			lacking++
+			example = d.id
+		}
+	}
+	if away+lacking > 0 {
+		return fmt.Errorf("%d devices are not connected, %d lack events, one of them %s", away, lacking, example)
+	}
+	return nil
+}
+
+// records reads all shards.
+func (c *Cluster) records(ctx context.Context) (all []e2e.Record, err error) {
+	for shard := range shards {
+		some, err := c.recordsOf(ctx, shard)
+		if err != nil {
+			return nil, fmt.Errorf("reading shard %d: %w", shard, err)
+		}
+		all = append(all, some...)
+	}
+	return all, nil
+}
+
+func (c *Cluster) recordsOf(ctx context.Context, shard int) (records []e2e.Record, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	s, err := c.js.Stream(ctx, eventsStream(shard))
+	if err != nil {
+		return nil, err
+	}
+	consumer, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
+	if err != nil {
+		return nil, err
+	}
+	for left := s.CachedInfo().State.Msgs; left > 0; {
+		batch, err := consumer.Fetch(int(min(left, 1000)), jetstream.FetchMaxWait(5*time.Second))
+		if err != nil {
+			return nil, err
+		}
+		before := left
+		for m := range batch.Messages() {
+			meta, err := m.Metadata()
+			if err != nil {
+				return nil, err
+			}
+			h := func(key string) string {
+				if v := m.Headers()[key]; len(v) > 0 {
+					return v[0]
+				}
+				return ""
+			}
+			one := e2e.Record{Shard: shard, User: strings.TrimPrefix(m.Subject(), fmt.Sprintf("reprise.ev.%d.", shard)), ID: h("Nats-Msg-Id"),
+				Hlc: h("Reprise-Hlc"), Gap: h("Reprise-Gap-From") != "", Frame: string(m.Data()), Stored: meta.Timestamp.UnixNano()}
+			if one.User == "_" {
+				one.User = ""
+			}
+			if one.Writer, err = strconv.ParseUint(h("Reprise-Writer"), 10, 64); err != nil {
+				return nil, fmt.Errorf("record %d: Reprise-Writer: %w", meta.Sequence.Stream, err)
+			}
+			records = append(records, one)
+			left--
+		}
+		if err := batch.Error(); err != nil || left == before {
+			return nil, fmt.Errorf("%d records are left: %w", left, err)
+		}
+	}
+	return records, nil
+}
+
+// restore puts the backup of a shard in its place, while nobody can write.
+func (r *Run) restore(ctx context.Context, shard int) error {
+	for _, b := range r.cluster.Bridges {
+		b.busy.Lock()
+		defer b.busy.Unlock()
+		b.Signal(syscall.SIGSTOP)
+		defer b.Signal(syscall.SIGCONT)
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var records []e2e.Record
+	err := r.insist(ctx, "reading before a restore", func() (err error) {
+		sleep(ctx, 500*time.Millisecond) // for what was on its way
+		records, err = r.cluster.recordsOf(ctx, shard)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	b, ok := r.backups[shard]
+	if !ok || len(records) == 0 {
+		return fmt.Errorf("no backup of shard %d, or no record in it", shard)
+	}
+	if err := r.insist(ctx, "restoring", func() error { return r.cluster.putBack(ctx, eventsStream(shard), b) }); err != nil {
+		return err
+	}
+	old := era{shard: shard, logs: e2e.LogsOf(records), newest: records[len(records)-1].Hlc, until: time.Now().UnixNano()}
+	if err := r.insist(ctx, "reading after a restore", func() error {
+		records, err := r.cluster.recordsOf(ctx, shard)
+		if err == nil && len(records) > 0 {
+			old.last = records[len(records)-1].Hlc
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.eras = append(r.eras, old)
+	r.note("shard %d ends at %s instead of %s: a backup was put in its place", shard, old.last, old.newest)
+	return nil
+}
+
+// insist tries until it succeeds or ctx ends: the cluster may be coming to itself.
+func (r *Run) insist(ctx context.Context, what string, do func() error) error {
+	for {
+		err := do()
+		if err == nil {
+			return nil
+		}
+		r.note("%s: %v", what, err)
+		if !sleep(ctx, 500*time.Millisecond) {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+	}
+}
+
+// Root is the directory of the program's module.
+func Root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "..", "..")
+}
