@@ -31,7 +31,7 @@ type conn struct {
 	came      hlc.Timestamp // orders the connections of its device at all edges
 	runs      func()        // run, as a value: starting a goroutine with it costs nothing
 	reads     func()        // read, likewise
-	welcomed  chan struct{} // closed by the writer when the welcome is on its way
+	welcomed  chan struct{} // closed by the writer when the welcome was sent
 	gone      chan struct{} // closed by close
 
 	// owned by the writer, of which one at most exists at a time
@@ -42,6 +42,7 @@ type conn struct {
 	heard      uint64      // announcements before this one were sent, or came too early
 	linked     *replaySpan // nil unless a sampled event was replayed
 	fromLog    bool        // of the replay, something was read from the log
+	greeted    bool        // welcomed is closed
 
 	// owned by the reader
 	messages, controls bucket

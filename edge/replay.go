@@ -69,7 +69,6 @@ func (c *conn) open(b *outbox) bool {
 	}))
 	c.server.metrics.resumed(reason)
 	c.phase.Store(phaseReplaying)
-	close(c.welcomed)
 	return true
 }
 

@@ -223,6 +223,10 @@ func (c *conn) flush(b *outbox) bool {
 		c.sendFailed(err)
 		return false
 	}
+	if !c.greeted && c.phase.Load() > phaseOpening {
+		c.greeted = true
+		close(c.welcomed)
+	}
 	return true
 }
 

@@ -83,7 +83,10 @@ var (
 
 const (
 	// openPatience is for how long Open waits for an external server.
-	openPatience      = time.Minute
+	openPatience = time.Minute
+	// pingEvery is how often a server is asked for a sign of life. A dead link is
+	// noticed after three times that.
+	pingEvery         = 1500 * time.Millisecond
 	defaultMaxAge     = 168 * time.Hour
 	defaultDuplicates = 5 * time.Minute
 )
@@ -253,7 +256,7 @@ func (l *Log) connect(name string, more ...nats.Option) (*nats.Conn, error) {
 		nats.IgnoreAuthErrorAbort(), // credentials that are wrong now may be right later
 		nats.ReconnectWait(100 * time.Millisecond),
 		nats.ReconnectJitter(200*time.Millisecond, 500*time.Millisecond),
-		nats.PingInterval(5 * time.Second),
+		nats.PingInterval(pingEvery),
 		nats.MaxPingsOutstanding(2),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {

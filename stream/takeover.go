@@ -56,18 +56,18 @@ func (l *Log) AcquireWhen(ctx context.Context, shard int, willing func() bool) (
 	}
 }
 
-// noteLoss writes a gap marker when a checkpoint is ahead of where the log
-// ended: what lay between was lost with a disk.
+// noteLoss writes a gap marker for what was lost with a disk, or is not in a backup
+// that was restored.
 func (w *Writer) noteLoss(ctx context.Context) error {
 	if w.lost == (Gap{}) {
 		return nil
 	}
-	w.log.logger.Error("the log ends before its checkpoint: events were lost", "shard", w.shard, "from", w.lost.From, "to", w.lost.To)
+	w.log.logger.Error("the log does not have what its checkpoint had seen: events were lost", "shard", w.shard, "from", w.lost.From, "to", w.lost.To)
 	return w.Gap(ctx, w.lost)
 }
 
-// Lost is what the log had lost when w took the shard: a checkpoint lay beyond
-// its end. The zero Gap is nothing. A marker tells readers of it; what PubNub's
+// Lost is what the log had lost when w took the shard: what a checkpoint had seen is
+// not there any more. The zero Gap is nothing. A marker tells readers of it; what PubNub's
 // history still has of the stretch can be appended again.
 func (w *Writer) Lost() Gap { return w.lost }
 
@@ -127,14 +127,64 @@ func (w *Writer) tryTakeOver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var newest hlc.Timestamp
-	for _, c := range saved {
-		newest = max(newest, c.Hlc)
-	}
-	if end.known && newest > end.Hlc {
-		w.lost = Gap{From: end.Hlc, To: newest}
+	if w.lost, err = w.lossSince(ctx, saved); err != nil {
+		return err
 	}
 	return w.loadKnown(ctx, saved)
+}
+
+// lossSince is what the log had when the newest checkpoint was saved, and has no
+// more: the record at the checkpoint's sequence bears another stamp, or the log does
+// not reach so far. It is the same however often the shard has been fenced since.
+func (w *Writer) lossSince(ctx context.Context, saved []Checkpoint) (Gap, error) {
+	var newest Checkpoint
+	for _, c := range saved {
+		if c.Hlc > newest.Hlc {
+			newest = c
+		}
+	}
+	if newest.Seq == 0 {
+		return Gap{}, nil
+	}
+	m, err := w.log.leaderGet(ctx, eventsStream(w.shard), msgGet{Seq: newest.Seq})
+	switch {
+	case errors.Is(err, errNoMessage):
+		if newest.Seq <= w.head {
+			return Gap{}, nil // retention took it, or it was erased
+		}
+	case err != nil:
+		return Gap{}, err
+	default:
+		if r, _, err := parseLeader(m); err == nil && r.Hlc == newest.Hlc {
+			return Gap{}, nil
+		}
+	}
+	from, err := w.lastUpTo(ctx, newest.Hlc)
+	return Gap{From: from, To: newest.Hlc}, err
+}
+
+// lastUpTo is the greatest stamp in the log up to at; zero if there is none.
+func (w *Writer) lastUpTo(ctx context.Context, at hlc.Timestamp) (found hlc.Timestamp, err error) {
+	for lo, hi := uint64(1), w.head+1; lo < hi; {
+		mid := lo + (hi-lo)/2
+		m, err := w.log.leaderGet(ctx, eventsStream(w.shard), msgGet{Seq: mid, NextFor: ">"})
+		if errors.Is(err, errNoMessage) {
+			hi = mid
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		switch r, _, err := parseLeader(m); {
+		case err != nil: // no bridge wrote it
+			lo = m.Seq + 1
+		case r.Hlc > at:
+			hi = mid
+		default:
+			found, lo = r.Hlc, m.Seq+1
+		}
+	}
+	return found, nil
 }
 
 // end is the last position of a shard and the epoch of who wrote it.

@@ -3,10 +3,12 @@ package faults
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // A backup is a stream as JetStream's own backup has it (what `nats stream backup`
@@ -75,7 +77,7 @@ func (c *Cluster) takeBackup(ctx context.Context, stream string) (backup, error)
 
 // putBack puts a backup in the place of its stream.
 func (c *Cluster) putBack(ctx context.Context, stream string, b backup) error {
-	if err := c.js.DeleteStream(ctx, stream); err != nil {
+	if err := c.js.DeleteStream(ctx, stream); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return fmt.Errorf("restore of %s: %w", stream, err)
 	}
 	var to struct {
