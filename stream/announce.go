@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,25 +75,19 @@ func (l *Log) followAnnouncements(ctx context.Context, next *uint64, fn func([]b
 	case *next > last+1:
 		*next = 1
 	}
-	c, err := l.js.OrderedConsumer(ctx, announcementsStream, jetstream.OrderedConsumerConfig{
+	ctx, release := l.untilReconnected(ctx)
+	defer release()
+	c, err := l.ephemeral(ctx, announcementsStream, jetstream.ConsumerConfig{
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: *next,
 	})
 	if err != nil {
 		return err
 	}
-	it, err := c.Messages()
-	if err != nil {
-		return err
-	}
-	defer it.Stop()
+	defer c.stop()
 	for {
-		m, err := it.Next(jetstream.NextContext(ctx))
+		m, d, err := c.next(ctx)
 		if err != nil {
-			return err
-		}
-		d, err := deliveryOf(m.Reply())
-		if err != nil {
-			return err
+			return cmp.Or(context.Cause(ctx), err)
 		}
 		*next = d.seq + 1
 		fn(m.Data(), d.stored)

@@ -236,7 +236,7 @@ func (f *follower) consume(ctx context.Context) error {
 		return err
 	}
 	it, err := c.Messages(jetstream.PullMaxMessages(pullBatch), jetstream.PullThresholdMessages(pullBatch/2),
-		jetstream.PullExpiry(30*time.Second), jetstream.PullHeartbeat(5*time.Second))
+		jetstream.PullExpiry(pullExpiry), jetstream.PullHeartbeat(pullHeartbeat))
 	if err != nil {
 		return err
 	}

@@ -54,17 +54,13 @@ func (f *keyFollower) consume(ctx context.Context) error {
 // deliver makes a consumer and hands out what it delivers. With the record at
 // end, all that there were have been handed out.
 func (f *keyFollower) deliver(ctx context.Context, end uint64) error {
-	c, err := f.log.js.OrderedConsumer(ctx, kvStream(f.bucket), jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{f.filter}, DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy,
+	c, err := f.log.ephemeral(ctx, kvStream(f.bucket), jetstream.ConsumerConfig{
+		FilterSubject: f.filter, DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy,
 	})
 	if err != nil {
 		return err
 	}
-	it, err := c.Messages()
-	if err != nil {
-		return err
-	}
-	defer it.Stop()
+	defer c.stop()
 	for {
 		wait, cancel := ctx, context.CancelFunc(func() {})
 		if f.current != nil {
@@ -75,13 +71,13 @@ func (f *keyFollower) deliver(ctx context.Context, end uint64) error {
 			}
 			wait, cancel = context.WithTimeout(ctx, currentPatience)
 		}
-		m, err := it.Next(jetstream.NextContext(wait))
+		m, d, err := c.next(wait)
 		cancel()
 		switch {
 		case err == nil:
-			if err := f.hand(m); err != nil {
-				return err
-			}
+			// What fn makes nothing of, the mark of a deletion say, only moves the position.
+			f.at = d.seq
+			f.fn(m, d.seq)
 		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
 			if end, err = f.end(ctx); err != nil {
 				return err
@@ -99,16 +95,4 @@ func (f *keyFollower) end(ctx context.Context) (uint64, error) {
 		return 0, nil
 	}
 	return m.Seq, err
-}
-
-// hand hands out m. What fn makes nothing of, the mark of a deletion say, only
-// moves the position.
-func (f *keyFollower) hand(m jetstream.Msg) error {
-	d, err := deliveryOf(m.Reply())
-	if err != nil {
-		return err
-	}
-	f.at = d.seq
-	f.fn(m, d.seq)
-	return nil
 }

@@ -81,7 +81,7 @@ func (f *outboxFollower) consume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	it, err := c.Messages(jetstream.PullMaxMessages(outboxPull), jetstream.PullExpiry(30*time.Second), jetstream.PullHeartbeat(5*time.Second))
+	it, err := c.Messages(jetstream.PullMaxMessages(outboxPull), jetstream.PullExpiry(pullExpiry), jetstream.PullHeartbeat(pullHeartbeat))
 	if err != nil {
 		return err
 	}

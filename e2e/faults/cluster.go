@@ -90,7 +90,7 @@ func (c *Cluster) start(ctx context.Context, programs Programs, config pubnubtes
 		p := c.process(name, "http://"+admin+"/readyz", programs.Reprise, "bridge", "--node", name, "--nats-url", urls,
 			"--stream-shards", strconv.Itoa(shards), "--stream-replicas", "3", "--admin-listen", admin, "--log-format", "json",
 			"--pubnub-origin", pubnub, "--pubnub-tls=false", "--pubnub-subscribe-key", "demo", "--pubnub-publish-key", "demo",
-			"--pubnub-history-rate", "200/s")
+			"--pubnub-history-rate", "200/s", "--drain", "2s")
 		p.env = []string{"WRONG_CLOCK=" + c.clockFile(i), "GORACE=halt_on_error=1"}
 		c.Bridges = append(c.Bridges, p)
 	}

@@ -88,8 +88,8 @@ func (p *Process) stop(s syscall.Signal) (how error) {
 	select {
 	case <-exited:
 	case <-time.After(30 * time.Second):
-		how = fmt.Errorf("%s did not end within 30 s of %v", p.Name, s)
-		cmd.Process.Kill()
+		how = fmt.Errorf("%s did not end within 30 s of %v: what it hung at is in its log", p.Name, s)
+		cmd.Process.Signal(syscall.SIGQUIT)
 		<-exited
 	}
 	return how
