@@ -1,7 +1,9 @@
 package stream
 
 import (
+	"errors"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -61,6 +63,26 @@ func TestLossIsNotedHoweverOftenTheShardWasFenced(t *testing.T) {
 	}
 	if w := acquire(t, l, 0); w.Lost() != (Gap{}) {
 		t.Errorf("Lost() = %+v after a newer checkpoint, want nothing", w.Lost())
+	}
+}
+
+// TestIdleWriterNoticesABackup puts a backup in the log's place while nobody appends.
+// The writer notices long before it has something to say.
+func TestIdleWriterNoticesABackup(t *testing.T) {
+	t.Parallel()
+	l := openLog(t, nil)
+	w := acquire(t, l, 0)
+	appendAll(t, w, alice, 0, 10)
+	kept := w.Stats().Last
+	appendAll(t, w, alice, 10, 20)
+	cut(t, l, kept.Seq)
+	select {
+	case <-w.Done():
+		if !errors.Is(w.Err(), ErrDeposed) {
+			t.Errorf("Err() = %v, want %v", w.Err(), ErrDeposed)
+		}
+	case <-time.After(markerEvery - 5*time.Second):
+		t.Error("the writer goes on")
 	}
 }
 

@@ -227,7 +227,8 @@ func (w *Writer) drop(ctx context.Context, n int) {
 		}
 	}
 	w.mu.Unlock()
-	w.log.inst.appendLatency.Record(ctx, time.Since(w.flying[0].sent).Seconds())
+	w.active = time.Now()
+	w.log.inst.appendLatency.Record(ctx, w.active.Sub(w.flying[0].sent).Seconds())
 	clear(w.flying[:n]) // let go of the frames
 	w.flying = w.flying[n:]
 	w.stored += uint64(n)
@@ -252,13 +253,23 @@ func (w *Writer) release() {
 	w.waiters = keep
 }
 
-// idle looks for appends without an answer, and for a shard without appends.
+// cut reports whether the log was seen to end before what w has stored, although
+// nothing was under way: a backup was put in its place.
+func (w *Writer) cut() bool {
+	seen := w.log.sights.ends[w.shard].Load()
+	return seen != nil && seen.asked.After(w.active) && seen.seq < w.Stats().Last.Seq
+}
+
+// idle looks for appends without an answer, for a log that was replaced, and for a
+// shard without appends.
 func (w *Writer) idle(ctx context.Context) {
 	switch {
 	case len(w.flying) > 0:
 		if time.Since(w.flying[0].sent) > appendTimeout {
 			w.resync(ctx)
 		}
+	case w.cut():
+		w.resync(ctx)
 	case time.Since(w.active) >= markerEvery && !w.log.disk.full():
 		w.accept(ctx, op{marker: true})
 	}

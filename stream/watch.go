@@ -22,8 +22,9 @@ type sights struct {
 
 // sight is where a shard's stream ended when it was looked at.
 type sight struct {
-	seq uint64
-	at  time.Time // when the last record was stored
+	seq   uint64
+	at    time.Time // when the last record was stored
+	asked time.Time
 }
 
 // watch asks the server for the ends of the shards and the depth of the outbox,
@@ -42,11 +43,12 @@ func (l *Log) watch(ctx context.Context) {
 		for range min(watchShards, len(l.shards)) {
 			shard := next
 			next = (next + 1) % len(l.shards)
+			asked := time.Now()
 			state, err := l.info(ask, shard)
 			if err != nil {
 				break
 			}
-			l.sights.ends[shard].Store(&sight{state.Last, state.LastTime})
+			l.sights.ends[shard].Store(&sight{state.Last, state.LastTime, asked})
 			l.reached.Store(time.Now().UnixNano())
 		}
 		if state, err := l.state(ask, outboxStream); err == nil {

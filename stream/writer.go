@@ -72,7 +72,7 @@ type Writer struct {
 	stalls  int    // resyncs since something was stored
 	refusal error  // the server's newest
 	msg     *nats.Msg
-	active  time.Time // last append
+	active  time.Time // when an append was last taken, or stored
 
 	// guarded by lookMu, which is held over reads of the log
 	lookMu    sync.Mutex

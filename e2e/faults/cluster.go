@@ -47,6 +47,7 @@ type Cluster struct {
 	disks  *exec.Cmd        // holds the mounts of the NATS servers' disks
 	nc     *nats.Conn       // by no link
 	js     jetstream.JetStream
+	read   [shards]readShard
 }
 
 // theDevices is what the devices are called where links are named.

@@ -18,6 +18,9 @@ func (r *Run) judge(ctx context.Context, report *Report) error {
 	var records []e2e.Record
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	for shard := range shards {
+		r.cluster.read[shard].forget()
+	}
 	err := r.insist(ctx, "reading the log", func() (err error) {
 		records, err = r.cluster.records(ctx)
 		return err

@@ -328,50 +328,87 @@ func (c *Cluster) records(ctx context.Context) (all []e2e.Record, err error) {
 	return all, nil
 }
 
-func (c *Cluster) recordsOf(ctx context.Context, shard int) (records []e2e.Record, err error) {
+// recordsOf reads what a shard has. What it has read once it does not read again.
+func (c *Cluster) recordsOf(ctx context.Context, shard int) ([]e2e.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+	read := &c.read[shard]
+	read.mu.Lock()
+	defer read.mu.Unlock()
 	s, err := c.js.Stream(ctx, eventsStream(shard))
 	if err != nil {
 		return nil, err
 	}
-	consumer, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
+	last := s.CachedInfo().State.LastSeq
+	if read.next == 0 {
+		read.next = 1
+	}
+	if read.next > last {
+		return read.records, nil
+	}
+	consumer, err := s.CreateConsumer(ctx, jetstream.ConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: read.next,
+		AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: 10 * time.Second})
 	if err != nil {
 		return nil, err
 	}
-	for left := s.CachedInfo().State.Msgs; left > 0; {
-		batch, err := consumer.Fetch(int(min(left, 1000)), jetstream.FetchMaxWait(5*time.Second))
+	for read.next <= last {
+		batch, err := consumer.Fetch(int(min(last-read.next+1, 1000)), jetstream.FetchMaxWait(3*time.Second))
 		if err != nil {
 			return nil, err
 		}
-		before := left
+		before := read.next
 		for m := range batch.Messages() {
-			meta, err := m.Metadata()
+			one, seq, err := recordOf(shard, m)
 			if err != nil {
 				return nil, err
 			}
-			h := func(key string) string {
-				if v := m.Headers()[key]; len(v) > 0 {
-					return v[0]
-				}
-				return ""
+			if seq != read.next {
+				return nil, fmt.Errorf("record %d came where %d was due", seq, read.next)
 			}
-			one := e2e.Record{Shard: shard, User: strings.TrimPrefix(m.Subject(), fmt.Sprintf("reprise.ev.%d.", shard)), ID: h("Nats-Msg-Id"),
-				Hlc: h("Reprise-Hlc"), Gap: h("Reprise-Gap-From") != "", Frame: string(m.Data()), Stored: meta.Timestamp.UnixNano()}
-			if one.User == "_" {
-				one.User = ""
-			}
-			if one.Writer, err = strconv.ParseUint(h("Reprise-Writer"), 10, 64); err != nil {
-				return nil, fmt.Errorf("record %d: Reprise-Writer: %w", meta.Sequence.Stream, err)
-			}
-			records = append(records, one)
-			left--
+			read.records = append(read.records, one)
+			read.next++
 		}
-		if err := batch.Error(); err != nil || left == before {
-			return nil, fmt.Errorf("%d records are left: %w", left, err)
+		if err := batch.Error(); err != nil || read.next == before {
+			return nil, fmt.Errorf("%d records are left: %w", last-read.next+1, err)
 		}
 	}
-	return records, nil
+	return read.records, nil
+}
+
+// readShard is what was read of a shard.
+type readShard struct {
+	mu      sync.Mutex
+	records []e2e.Record
+	next    uint64 // sequence of the next one; 0 is the first
+}
+
+// forget lets a shard be read anew.
+func (s *readShard) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.records, s.next = nil, 0
+}
+
+func recordOf(shard int, m jetstream.Msg) (one e2e.Record, seq uint64, err error) {
+	meta, err := m.Metadata()
+	if err != nil {
+		return one, 0, err
+	}
+	h := func(key string) string {
+		if v := m.Headers()[key]; len(v) > 0 {
+			return v[0]
+		}
+		return ""
+	}
+	one = e2e.Record{Shard: shard, User: strings.TrimPrefix(m.Subject(), fmt.Sprintf("reprise.ev.%d.", shard)), ID: h("Nats-Msg-Id"),
+		Hlc: h("Reprise-Hlc"), Gap: h("Reprise-Gap-From") != "", Frame: string(m.Data()), Stored: meta.Timestamp.UnixNano()}
+	if one.User == "_" {
+		one.User = ""
+	}
+	if one.Writer, err = strconv.ParseUint(h("Reprise-Writer"), 10, 64); err != nil {
+		return one, 0, fmt.Errorf("record %d: Reprise-Writer: %w", meta.Sequence.Stream, err)
+	}
+	return one, meta.Sequence.Stream, nil
 }
 
 // restore puts the backup of a shard in its place, while nobody can write.
@@ -400,6 +437,7 @@ func (r *Run) restore(ctx context.Context, shard int) error {
 	if err := r.insist(ctx, "restoring", func() error { return r.cluster.putBack(ctx, eventsStream(shard), b) }); err != nil {
 		return err
 	}
+	r.cluster.read[shard].forget()
 	old := era{shard: shard, logs: e2e.LogsOf(records), newest: records[len(records)-1].Hlc, stored: make(map[string]bool), until: time.Now().UnixNano()}
 	for user, log := range old.logs {
 		for _, e := range log {
