@@ -21,13 +21,23 @@ import (
 	"reprise/bridge/pubnubtest"
 )
 
-// How many of each there are.
+// How many of each there are where faults happen.
 const (
 	nodes   = 3
 	bridges = 2
 	edges   = 3
 	shards  = 4
 )
+
+// A Shape is what a cluster is made of, beside the three NATS servers.
+type Shape struct {
+	Shards, Bridges, Edges int
+	// Straight is without links and without disks of their own, to measure.
+	Straight bool
+}
+
+// Whole is the shape that the faults are for.
+var Whole = Shape{Shards: shards, Bridges: bridges, Edges: edges}
 
 // diskSize is what each NATS server has.
 const diskSize = "256m"
@@ -37,6 +47,7 @@ const diskSize = "256m"
 // any two that talk to each other, and PubNub's emulator in this process.
 type Cluster struct {
 	Dir     string // of everything; kept by who made it
+	Shape   Shape
 	Nodes   []*Process
 	Bridges []*Process
 	Edges   []*Process
@@ -47,20 +58,17 @@ type Cluster struct {
 	disks  *exec.Cmd        // holds the mounts of the NATS servers' disks
 	nc     *nats.Conn       // by no link
 	js     jetstream.JetStream
-	read   [shards]readShard
+	read   []readShard
 }
 
 // theDevices is what the devices are called where links are named.
 const theDevices = "devices"
 
 // Start starts a cluster in dir, and returns when all of it is ready. Config is
-// PubNub's. Whatever it returns must be closed, unless that is nil.
-func Start(ctx context.Context, programs Programs, dir string, config pubnubtest.Config) (*Cluster, error) {
-	c := &Cluster{Dir: dir, links: make(map[string]*Link)}
-	if err := c.start(ctx, programs, config); err != nil {
-		return c, err
-	}
-	return c, nil
+// PubNub's. The cluster must be closed, also where there is an error.
+func Start(ctx context.Context, programs Programs, dir string, shape Shape, config pubnubtest.Config) (*Cluster, error) {
+	c := &Cluster{Dir: dir, Shape: shape, links: make(map[string]*Link), read: make([]readShard, shape.Shards)}
+	return c, c.start(ctx, programs, config)
 }
 
 func (c *Cluster) start(ctx context.Context, programs Programs, config pubnubtest.Config) (err error) {
@@ -77,7 +85,7 @@ func (c *Cluster) start(ctx context.Context, programs Programs, config pubnubtes
 	if err := c.startNodes(ctx, programs); err != nil {
 		return err
 	}
-	for i := range bridges {
+	for i := range c.Shape.Bridges {
 		name := "bridge-" + strconv.Itoa(i+1)
 		urls, err := c.natsFor(name)
 		if err != nil {
@@ -89,13 +97,13 @@ func (c *Cluster) start(ctx context.Context, programs Programs, config pubnubtes
 		}
 		admin := c.prefix + strconv.Itoa(21+i) + ":9090"
 		p := c.process(name, "http://"+admin+"/readyz", programs.Reprise, "bridge", "--node", name, "--nats-url", urls,
-			"--stream-shards", strconv.Itoa(shards), "--stream-replicas", "3", "--admin-listen", admin, "--log-format", "json",
+			"--stream-shards", strconv.Itoa(c.Shape.Shards), "--stream-replicas", "3", "--admin-listen", admin, "--log-format", "json",
 			"--pubnub-origin", pubnub, "--pubnub-tls=false", "--pubnub-subscribe-key", "demo", "--pubnub-publish-key", "demo",
 			"--pubnub-history-rate", "200/s", "--drain", "2s")
 		p.env = []string{"WRONG_CLOCK=" + c.clockFile(i), "GORACE=halt_on_error=1"}
 		c.Bridges = append(c.Bridges, p)
 	}
-	for i := range edges {
+	for i := range c.Shape.Edges {
 		name := "edge-" + strconv.Itoa(i+1)
 		urls, err := c.natsFor(name)
 		if err != nil {
@@ -106,17 +114,18 @@ func (c *Cluster) start(ctx context.Context, programs Programs, config pubnubtes
 			return err
 		}
 		p := c.process(name, "http://"+host+":9090/readyz", programs.Reprise, "edge", "--node", name, "--nats-url", urls,
-			"--stream-shards", strconv.Itoa(shards), "--stream-replicas", "3", "--listen", host+":8080", "--admin-listen", host+":9090",
+			"--stream-shards", strconv.Itoa(c.Shape.Shards), "--stream-replicas", "3", "--listen", host+":8080", "--admin-listen", host+":9090",
 			"--auth", "none", "--log-format", "json", "--pubnub-publish-key", "demo",
 			"--ping-interval", "2s", "--idle-timeout", "5s", "--drain", "1s")
 		p.env = []string{"GORACE=halt_on_error=1"}
 		c.Edges = append(c.Edges, p)
 	}
+	// The first makes the streams.
 	for i, p := range append(append([]*Process(nil), c.Bridges...), c.Edges...) {
 		if err := p.start(); err != nil {
 			return err
 		}
-		if i == 0 { // it makes the streams
+		if i == 0 {
 			if err := p.awaitReady(ctx); err != nil {
 				return err
 			}
@@ -127,7 +136,7 @@ func (c *Cluster) start(ctx context.Context, programs Programs, config pubnubtes
 			return err
 		}
 	}
-	return c.PubNub.WaitPolls(ctx, bridges)
+	return c.PubNub.WaitPolls(ctx, c.Shape.Bridges)
 }
 
 func (c *Cluster) startNodes(ctx context.Context, programs Programs) error {
@@ -209,6 +218,9 @@ func (c *Cluster) all() []*Process {
 
 // link makes the way on which from dials to, which listens at target.
 func (c *Cluster) link(from, to, target string) (*Link, error) {
+	if c.Shape.Straight {
+		return &Link{Name: from + ">" + to, target: target}, nil
+	}
 	l, err := newLink(from+">"+to, c.prefix+"1", target)
 	if err == nil {
 		c.links[l.Name] = l
@@ -237,8 +249,8 @@ func (c *Cluster) pubnubFor(name string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		port := strconv.Itoa(l.ln.Addr().(*net.TCPAddr).Port)
-		if !strings.Contains(port, "400") && !strings.Contains(port, "403") && !strings.Contains(port, "530") {
+		_, port, _ := net.SplitHostPort(l.Addr())
+		if c.Shape.Straight || !strings.Contains(port, "400") && !strings.Contains(port, "403") && !strings.Contains(port, "530") {
 			return l.Addr(), nil
 		}
 		l.close()
@@ -289,7 +301,7 @@ func (c *Cluster) mountDisks() error {
 	var script strings.Builder
 	for i := range nodes {
 		dir := filepath.Join(c.Dir, "disks", "nats-"+strconv.Itoa(i+1))
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+		if err := os.MkdirAll(dir, 0o755); err != nil || c.Shape.Straight {
 			return err
 		}
 		fmt.Fprintf(&script, "mount -t tmpfs -o size=%s tmpfs '%s' && ", diskSize, dir)
@@ -316,6 +328,9 @@ func (c *Cluster) mountDisks() error {
 
 // enterDisks is the command that starts a program where the disks are mounted.
 func (c *Cluster) enterDisks() []string {
+	if c.Shape.Straight {
+		return nil
+	}
 	args := []string{"nsenter", "--target", strconv.Itoa(c.disks.Process.Pid), "--mount"}
 	if os.Geteuid() != 0 {
 		args = append(args, "--user", "--preserve-credentials")

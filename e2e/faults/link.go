@@ -54,7 +54,12 @@ func newLink(name, host, target string) (*Link, error) {
 }
 
 // Addr is what to dial.
-func (l *Link) Addr() string { return l.ln.Addr().String() }
+func (l *Link) Addr() string {
+	if l.ln == nil { // there is nothing between the two
+		return l.target
+	}
+	return l.ln.Addr().String()
+}
 
 // change makes a change and lets everybody look at it.
 func (l *Link) change(fn func()) {

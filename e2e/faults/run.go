@@ -109,7 +109,7 @@ func Do(ctx context.Context, programs Programs, dir string, s Schedule, load Loa
 		queue = 0 // as PubNub's
 	}
 	starting, cancel := context.WithTimeout(ctx, patience)
-	c, err := Start(starting, programs, dir, pubnubtest.Config{QueueSize: queue})
+	c, err := Start(starting, programs, dir, Whole, pubnubtest.Config{QueueSize: queue})
 	cancel()
 	defer c.Close()
 	if err != nil {
@@ -318,7 +318,7 @@ func (r *Run) replaced(p *e2e.Publish) bool {
 
 // records reads all shards.
 func (c *Cluster) records(ctx context.Context) (all []e2e.Record, err error) {
-	for shard := range shards {
+	for shard := range c.Shape.Shards {
 		some, err := c.recordsOf(ctx, shard)
 		if err != nil {
 			return nil, fmt.Errorf("reading shard %d: %w", shard, err)
