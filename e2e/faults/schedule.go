@@ -66,8 +66,8 @@ func (a Act) String() string {
 	return fmt.Sprintf("%6.1fs %-26s for %4.1fs  a=%d b=%d hard=%v amount=%v", a.At.Seconds(), a.Kind, a.For.Seconds(), a.A, a.B, a.Hard, a.Amount)
 }
 
-// span is over how long the acts of a schedule begin.
-const span = 35 * time.Second
+// perAct is how far apart the acts of a schedule begin, on average.
+const perAct = 2500 * time.Millisecond
 
 // A Schedule is what happens to a cluster.
 type Schedule struct {
@@ -95,10 +95,10 @@ func (s Schedule) Length() (d time.Duration) {
 	return d
 }
 
-// Plan makes up n different faults over span. It is a pure function of its
-// arguments; only kinds, if any are given, are used, over and over if they are less
-// than n.
-func Plan(seed uint64, n int, span time.Duration, kinds ...Kind) Schedule {
+// Plan makes up n faults, each kind once before any comes again. It is a pure function
+// of its arguments; only kinds, if any are given, are used.
+func Plan(seed uint64, n int, kinds ...Kind) Schedule {
+	span := time.Duration(n) * perAct
 	chance := rand.New(rand.NewPCG(seed, 0x5eed))
 	between := func(from, to time.Duration) time.Duration { return from + time.Duration(chance.Int64N(int64(to-from))) }
 	if len(kinds) == 0 {
