@@ -148,6 +148,10 @@ func (f *follower) start(ctx context.Context) error {
 
 // reset starts over at the end of a log that is not the one that was followed.
 func (f *follower) reset(ctx context.Context) error {
+	// Until this is through, no cursor can be judged.
+	f.shard.mu.Lock()
+	f.shard.followed = false
+	f.shard.mu.Unlock()
 	at, err := f.log.End(ctx, f.shard.n)
 	if err != nil {
 		return err

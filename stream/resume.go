@@ -32,7 +32,8 @@ const (
 // question goes to the server. from is where to continue: since itself, or
 // zero for a cursor of the future, which is served as the earliest.
 //
-// The user's shard must be being followed.
+// The user's shard must be being followed, and is not while the log is found to have
+// been replaced: that is an error which passes.
 func (l *Log) Resume(ctx context.Context, user string, since, floor hlc.Timestamp) (from hlc.Timestamp, reason Reason, err error) {
 	s := l.shards[l.Shard(user)]
 	at, followed := s.position()

@@ -10,7 +10,8 @@ import (
 	"reprise/e2e"
 )
 
-// unaware is how long after a restore an edge may still serve what was there before.
+// unaware is how long after a restore, and after the last heal, an edge may still serve
+// what was there before: it cannot know while it cannot reach the log.
 const unaware = 15 * time.Second
 
 // judge holds what was recorded against the protocol.
@@ -107,7 +108,7 @@ func (r *Run) judgeEras(user string, conns []e2e.Connection, publishes []e2e.Pub
 		var found []e2e.Violation
 		began, ended := conns[i].Frames[0].At, conns[i].Frames[len(conns[i].Frames)-1].At
 		for n, e := range eras {
-			if n > 0 && ended < eras[n-1].until || began > e.until+int64(unaware) || conns[i].Stayed && n < len(eras)-1 {
+			if n > 0 && ended < eras[n-1].until || began > max(e.until, r.healed)+int64(unaware) || conns[i].Stayed && n < len(eras)-1 {
 				continue
 			}
 			some := e2e.Judge(e2e.History{Publishes: unconfirmed(publishes), Logs: map[string][]e2e.Entry{user: e.logs[user]},

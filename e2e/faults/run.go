@@ -48,6 +48,8 @@ type Run struct {
 
 	others sync.RWMutex // held for writing by who can bear no fault beside it
 
+	healed int64 // when the last act was, Unix ns; set before the judgement
+
 	incomplete atomic.Int64 // welcomes that were not complete
 	lively     atomic.Bool  // devices leave by their own will, and send updates
 
@@ -169,6 +171,7 @@ func (r *Run) run(ctx context.Context, report *Report) error {
 		return err
 	}
 	healed := time.Now()
+	r.healed = healed.UnixNano()
 	stop()
 	flow.Wait()
 	r.lively.Store(false)
