@@ -103,7 +103,6 @@ func cluster(b *testing.B) {
 			done <- struct{}{}
 		}
 	}
-	next = 0
 	f, err := fleet.New(fleet.Config{URL: "ws://" + c.prefix + "31:8080/ws", OnEvent: func(*fleet.Device, int, bool) { came() }})
 	if err != nil {
 		b.Fatal(err)
@@ -141,7 +140,6 @@ func cluster(b *testing.B) {
 		<-done
 		return perSecond(began)
 	}
-	next = 1 << 30 / users * users // ids and numbers that are new
 	for range rounds {
 		through = append(through, pass(appendAll))
 		bareThrough = append(bareThrough, pass(publishAll))
