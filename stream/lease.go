@@ -78,7 +78,7 @@ func (l *Log) takeLease(ctx context.Context, key string, after uint64, patience 
 					first = time.Time{} // nobody holds it: it is the server that will not
 				}
 			}
-			if patience > 0 && time.Since(first) > patience {
+			if patience > 0 && !first.IsZero() && time.Since(first) > patience {
 				return nil, errLeaseLost
 			}
 		}

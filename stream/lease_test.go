@@ -6,6 +6,8 @@ import (
 	"errors"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // freeLease makes shard 0's lease free while its holder lives, as if it had
@@ -149,4 +151,53 @@ func bookmark(t *testing.T, w *Writer) *Bookmark {
 		t.Fatalf("Bookmark() = %v", err)
 	}
 	return b
+}
+
+// TestNodeNameWaitsForTheBucket has the leases' bucket refuse to write for a while: that
+// is nobody else who follows under the name.
+func TestNodeNameWaitsForTheBucket(t *testing.T) {
+	t.Parallel()
+	l := openLog(t, nil)
+	s, err := l.js.Stream(t.Context(), kvStream(leasesBucket))
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := s.CachedInfo().Config
+	full := open
+	full.Discard, full.MaxBytes = jetstream.DiscardNew, 1
+	if _, err := l.js.UpdateStream(t.Context(), full); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	started := make(chan struct{})
+	go func() {
+		ended <- l.Follow(ctx, 0, FollowOptions{}, func(r *Record) {
+			if r.Kind == KindStart {
+				close(started)
+			}
+		})
+	}()
+	select {
+	case err := <-ended:
+		t.Fatalf("Follow() = %v while the bucket could not be written", err)
+	case <-started:
+		t.Fatal("the shard is followed without a lease")
+	case <-time.After(time.Second):
+	}
+	if _, err := l.js.UpdateStream(t.Context(), open); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		t.Fatalf("Follow() = %v", err)
+	case <-started:
+	case <-time.After(30 * time.Second):
+		t.Fatal("the shard is not followed although the bucket can be written")
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("Follow() = %v, want nil", err)
+	}
 }
