@@ -16,7 +16,7 @@ import (
 const (
 	maxReply    = 16 << 20 // bytes of a subscribe reply; 100 payloads of 32 KiB are a fifth of it
 	maxWait     = 5 * time.Minute
-	backoffCap  = 30 * time.Second
+	backoffCap  = 10 * time.Second
 	backoffBase = 100 * time.Millisecond
 )
 

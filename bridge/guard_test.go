@@ -221,13 +221,13 @@ func TestGuardBackoff(t *testing.T) {
 		var longest, sum time.Duration
 		for i := range 60 {
 			d := wait()
-			if limit := min(30*time.Second, 100*time.Millisecond<<min(i, 20)); d >= limit {
+			if limit := min(backoffCap, 100*time.Millisecond<<min(i, 20)); d >= limit {
 				t.Errorf("failure %d: waited %s, want less than %s", i, d, limit)
 			}
 			longest, sum = max(longest, d), sum+d
 		}
-		if longest < 20*time.Second || sum/60 < 6*time.Second {
-			t.Errorf("60 failures: longest wait %s, mean %s, want full jitter up to 30 s", longest, sum/60)
+		if longest < backoffCap*2/3 || sum/60 < backoffCap/5 {
+			t.Errorf("60 failures: longest wait %s, mean %s, want full jitter up to %s", longest, sum/60, backoffCap)
 		}
 		if h := g.b.Health(); !h.Silent || h.PollAge < sum {
 			t.Errorf("Health() = %+v after %s of failures, want silent", h, sum)

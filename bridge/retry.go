@@ -13,7 +13,7 @@ import (
 // retrying makes a call until it succeeds, fails for good, or ctx ends; it
 // waits for limiter (nil: no limit) before each attempt. A callError that is
 // temporary or forbidden is tried again, after a back-off with full jitter that
-// grows from 100 ms (1 s for forbidden and throttled) to 30 s, and not before
+// grows from 100 ms (1 s for forbidden and throttled) to 10 s, and not before
 // PubNub's Retry-After, of which at most 5 minutes count. Any other error is
 // returned at once. When ctx ends, the error is its cause, and the text tells of
 // the last failure too.
