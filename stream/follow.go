@@ -175,7 +175,9 @@ var errReplaced = errors.New("the stream was replaced")
 // hands out a KindLost when retention has overtaken, a KindReset when the
 // stream was replaced.
 func (f *follower) check(ctx context.Context) error {
-	state, err := f.log.info(ctx, f.shard.n)
+	ask, cancel := context.WithTimeout(ctx, leaderTimeout)
+	state, err := f.log.info(ask, f.shard.n)
+	cancel()
 	if err != nil {
 		return err
 	}

@@ -228,6 +228,7 @@ func (w *Writer) drop(ctx context.Context, n int) {
 	}
 	w.mu.Unlock()
 	w.active = time.Now()
+	w.heard = w.active
 	w.log.inst.appendLatency.Record(ctx, w.active.Sub(w.flying[0].sent).Seconds())
 	clear(w.flying[:n]) // let go of the frames
 	w.flying = w.flying[n:]
@@ -265,7 +266,7 @@ func (w *Writer) cut() bool {
 func (w *Writer) idle(ctx context.Context) {
 	switch {
 	case len(w.flying) > 0:
-		if time.Since(w.flying[0].sent) > appendTimeout {
+		if now := time.Now(); now.Sub(w.flying[0].sent) > appendTimeout && now.Sub(w.heard) > appendTimeout {
 			w.resync(ctx)
 		}
 	case w.cut():

@@ -24,7 +24,9 @@ func (w *Writer) resync(ctx context.Context) {
 			w.log.logger.Warn("appends are refused", "shard", w.shard, "flying", len(w.flying), "err", w.refusal)
 		}
 		w.drain()
-		at, err := w.log.end(ctx, w.shard)
+		ask, cancel := context.WithTimeout(ctx, leaderTimeout)
+		at, err := w.log.end(ask, w.shard)
+		cancel()
 		// A log that ends before what was acknowledged was put back from a backup:
 		// whoever takes the shard next tells edges so, and asks PubNub again.
 		if err == nil && (!at.known || at.epoch != w.lease.epoch || at.Hlc < w.last.Hlc) {

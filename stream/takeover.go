@@ -281,7 +281,7 @@ func (w *Writer) fence(ctx context.Context, at Position, previous hlc.Timestamp)
 			continue
 		}
 		m.Header[headerBatchCommit] = []string{"1"}
-		ask, cancel := context.WithTimeout(ctx, appendTimeout)
+		ask, cancel := context.WithTimeout(ctx, fenceTimeout)
 		answer, err := w.nc.RequestMsgWithContext(ask, m)
 		cancel()
 		if err != nil {

@@ -20,9 +20,13 @@ const (
 	// opsAhead is how many requests may wait for the pipeline: who appends a page
 	// need not meet the pipeline for each event.
 	opsAhead = 128
-	// appendTimeout is how long an append may go without an answer before the
-	// leader is asked how far things got. The server has no such limit.
-	appendTimeout = 5 * time.Second
+	// appendTimeout is for how long nothing may be answered while appends are in
+	// flight before the leader is asked how far things got, and leaderTimeout how long one
+	// such question may take: a leader that is being elected answers none, and is not to
+	// be waited for longer than it takes to be elected. The server has no such limit.
+	appendTimeout, leaderTimeout = 2 * time.Second, 1500 * time.Millisecond
+	// fenceTimeout is how long a fence may take to be stored.
+	fenceTimeout = 5 * time.Second
 	// markerEvery is how long a shard may be idle before its writer writes a
 	// marker, so that cursors and the retention horizon move on.
 	markerEvery = 30 * time.Second
@@ -73,6 +77,7 @@ type Writer struct {
 	refusal error  // the server's newest
 	msg     *nats.Msg
 	active  time.Time // when an append was last taken, or stored
+	heard   time.Time // when one was last stored
 
 	// guarded by lookMu, which is held over reads of the log
 	lookMu    sync.Mutex

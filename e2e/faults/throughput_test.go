@@ -21,7 +21,7 @@ import (
 )
 
 // rounds is how many rounds of each are made, in turn.
-const rounds = 5
+const rounds = 9
 
 // BenchmarkCluster compares what a three-node cluster with three replicas takes in
 // and hands on with and without the relay, in alternating rounds: appends (stamped,
@@ -31,20 +31,39 @@ const rounds = 5
 //
 //	go test . -run '^$' -bench '^BenchmarkCluster$' -benchtime 1x -timeout 30m
 func BenchmarkCluster(b *testing.B) {
-	for b.Loop() {
-		cluster(b)
-	}
-	b.ReportMetric(0, "ns/op")
+	b.Run("ingest", func(b *testing.B) {
+		for b.Loop() {
+			compareIngest(b)
+		}
+		b.ReportMetric(0, "ns/op")
+	})
+	b.Run("relay", func(b *testing.B) {
+		for b.Loop() {
+			compareRelay(b)
+		}
+		b.ReportMetric(0, "ns/op")
+	})
 }
 
-func cluster(b *testing.B) {
-	const events, users = 20_000, 100
-	c, log := straight(b, 1, 1)
+// pair is a relay's log on a cluster, and a bare stream beside it.
+type pair struct {
+	b      *testing.B
+	c      *Cluster
+	writer *stream.Writer
+	async  jetstream.JetStream
+	next   int
+}
+
+const pairUsers = 100
+
+func newPair(b *testing.B, edges int) *pair {
+	b.Helper()
+	c, log := straight(b, 1, edges)
 	writer, err := log.Acquire(b.Context(), 0)
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer writer.Close(context.WithoutCancel(b.Context()))
+	b.Cleanup(func() { writer.Close(context.Background()) })
 	config := jetstream.StreamConfig{Name: "BARE", Subjects: []string{"bare.*"}, Replicas: 3, AllowDirect: true, AllowAtomicPublish: true,
 		MaxAge: 168 * time.Hour, Duplicates: 5 * time.Minute, MaxConsumers: 100}
 	if _, err := c.js.CreateStream(b.Context(), config); err != nil {
@@ -54,61 +73,92 @@ func cluster(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	next := 0
-	event := func() stream.Event {
-		user := userNo(next % users)
-		next++
-		frame := fmt.Sprintf(`{"type":"progress_update","hlc":"%s","content_id":"%s","position":%d,"duration":7200,"device_id":"%s","timestamp":"1795437339530"}`,
-			noStamp, content, (next-1)/users+1, deviceNo(1<<40))
-		return stream.Event{ID: "bench:" + strconv.Itoa(next), User: user, Device: deviceNo(1 << 40), Timetoken: "17954373395308042",
-			Frame: []byte(frame), StampAt: strings.Index(frame, noStamp)}
-	}
-	appendAll := func() {
-		for range events {
-			if err := writer.Append(b.Context(), event()); err != nil {
-				b.Fatal(err)
-			}
-		}
-		if err := writer.Flush(b.Context()); err != nil {
-			b.Fatal(err)
-		}
-	}
-	publishAll := func() {
-		for range events {
-			ev := event()
-			m := &nats.Msg{Subject: "bare." + ev.User, Data: ev.Frame, Header: nats.Header{"Nats-Msg-Id": {ev.ID}, "Reprise-Hlc": {noStamp},
-				"Reprise-Format": {"1"}, "Reprise-Writer": {"1"}, "Reprise-Device": {ev.Device}, "Reprise-Timetoken": {ev.Timetoken}}}
-			if _, err := async.PublishMsgAsync(m, jetstream.WithStallWait(10*time.Second)); err != nil {
-				b.Fatal(err)
-			}
-		}
-		<-async.PublishAsyncComplete()
-	}
+	return &pair{b: b, c: c, writer: writer, async: async}
+}
 
-	var in, bareIn, through, bareThrough []float64
-	perSecond := func(began time.Time) float64 { return events / time.Since(began).Seconds() }
-	for range rounds {
-		began := time.Now()
-		appendAll()
-		in = append(in, perSecond(began))
-		began = time.Now()
-		publishAll()
-		bareIn = append(bareIn, perSecond(began))
-	}
+// event is the next event.
+func (p *pair) event() stream.Event { p.next++; return eventNo(p.next, pairUsers) }
 
-	var arrived, want atomic.Int64
+// eventNo is the n-th event, from 1, of so many users in turn.
+func eventNo(n, users int) stream.Event {
+	frame := fmt.Sprintf(`{"type":"progress_update","hlc":"%s","content_id":"%s","position":%d,"duration":7200,"device_id":"%s","timestamp":"1795437339530"}`,
+		noStamp, content, (n-1)/users+1, deviceNo(1<<40))
+	return stream.Event{ID: "bench:" + strconv.Itoa(n), User: userNo((n - 1) % users), Device: deviceNo(1 << 40), Timetoken: "17954373395308042",
+		Frame: []byte(frame), StampAt: strings.Index(frame, noStamp)}
+}
+
+// append appends events to the log.
+func (p *pair) append(events int) {
+	for range events {
+		if err := p.writer.Append(p.b.Context(), p.event()); err != nil {
+			p.b.Fatal(err)
+		}
+	}
+	if err := p.writer.Flush(p.b.Context()); err != nil {
+		p.b.Fatal(err)
+	}
+}
+
+// publish publishes as many, with as many headers, to the bare stream.
+func (p *pair) publish(events int) {
+	for range events {
+		ev := p.event()
+		m := &nats.Msg{Subject: "bare." + ev.User, Data: ev.Frame, Header: nats.Header{"Nats-Msg-Id": {ev.ID}, "Reprise-Hlc": {noStamp},
+			"Reprise-Format": {"1"}, "Reprise-Writer": {"1"}, "Reprise-Device": {ev.Device}, "Reprise-Timetoken": {ev.Timetoken}}}
+		if _, err := p.async.PublishMsgAsync(m, jetstream.WithStallWait(10*time.Second)); err != nil {
+			p.b.Fatal(err)
+		}
+	}
+	<-p.async.PublishAsyncComplete()
+}
+
+// compare measures both in turn and reports the medians, of the rounds' ratios too.
+// Both return events a second.
+func compare(b *testing.B, what string, here, bare func() float64) {
+	b.Helper()
+	var a, z, ratios []float64
+	for n := range rounds {
+		a, z = append(a, here()), append(z, bare())
+		ratios = append(ratios, a[n]/z[n])
+	}
+	for _, x := range []struct {
+		unit string
+		of   []float64
+	}{{"events/s", a}, {"bare/s", z}, {"ratio", ratios}} {
+		slices.Sort(x.of)
+		b.ReportMetric(x.of[rounds/2], what+"-"+x.unit)
+	}
+}
+
+func compareIngest(b *testing.B) {
+	const events = 50_000
+	p := newPair(b, 0)
+	timed := func(do func(int)) func() float64 {
+		return func() float64 {
+			began := time.Now()
+			do(events)
+			return events / time.Since(began).Seconds()
+		}
+	}
+	compare(b, "ingest", timed(p.append), timed(p.publish))
+}
+
+func compareRelay(b *testing.B) {
+	const events = 20_000
+	p := newPair(b, 1)
+	var arrived atomic.Int64
 	done := make(chan struct{}, 1)
 	came := func() {
-		if arrived.Add(1) == want.Load() {
+		if arrived.Add(1) == events {
 			done <- struct{}{}
 		}
 	}
-	f, err := fleet.New(fleet.Config{URL: "ws://" + c.prefix + "31:8080/ws", OnEvent: func(*fleet.Device, int, bool) { came() }})
+	f, err := fleet.New(fleet.Config{URL: "ws://" + p.c.prefix + "31:8080/ws", OnEvent: func(*fleet.Device, int, bool) { came() }})
 	if err != nil {
 		b.Fatal(err)
 	}
 	var devices []*fleet.Device
-	for n := range users {
+	for n := range pairUsers {
 		devices = append(devices, fleet.NewDevice(userNo(n), deviceNo(n), ""))
 	}
 	if _, err := f.Connect(b.Context(), devices); err != nil {
@@ -116,7 +166,7 @@ func cluster(b *testing.B) {
 	}
 	defer f.Wait()
 	defer f.Cut(devices)
-	consumer, err := c.js.CreateConsumer(b.Context(), "BARE", jetstream.ConsumerConfig{Durable: "bare", AckPolicy: jetstream.AckAllPolicy,
+	consumer, err := p.c.js.CreateConsumer(b.Context(), "BARE", jetstream.ConsumerConfig{Durable: "bare", AckPolicy: jetstream.AckAllPolicy,
 		DeliverPolicy: jetstream.DeliverNewPolicy, MemoryStorage: true, MaxAckPending: 20_000})
 	if err != nil {
 		b.Fatal(err)
@@ -132,28 +182,16 @@ func cluster(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer consuming.Stop()
-	pass := func(put func()) float64 {
-		arrived.Store(0)
-		want.Store(events)
-		began := time.Now()
-		put()
-		<-done
-		return perSecond(began)
+	timed := func(put func(int)) func() float64 {
+		return func() float64 {
+			arrived.Store(0)
+			began := time.Now()
+			put(events)
+			<-done
+			return events / time.Since(began).Seconds()
+		}
 	}
-	for range rounds {
-		through = append(through, pass(appendAll))
-		bareThrough = append(bareThrough, pass(publishAll))
-	}
-	for _, x := range []struct {
-		what          string
-		here, against []float64
-	}{{"ingest", in, bareIn}, {"relay", through, bareThrough}} {
-		slices.Sort(x.here)
-		slices.Sort(x.against)
-		b.ReportMetric(x.here[rounds/2], x.what+"-events/s")
-		b.ReportMetric(x.against[rounds/2], x.what+"-bare/s")
-		b.ReportMetric(x.here[rounds/2]/x.against[rounds/2], x.what+"-ratio")
-	}
+	compare(b, "relay", timed(p.append), timed(p.publish))
 }
 
 // straight starts a cluster without bridges to measure, and opens its log.
@@ -180,8 +218,9 @@ func straight(b *testing.B, shards, edges int) (*Cluster, *stream.Log) {
 
 // BenchmarkShards is what shards cost and give: the same events over 1, 4 and 16 of
 // them, with three replicas and one edge that follows all. It prints the CPU of the
-// NATS servers and of the edge for an event at 2,000 a second, what the cluster costs
-// while nothing happens, the memory of a NATS server, and what it takes in at most.
+// three NATS servers and of the edge for an event, at 2,000 a second and at the most that
+// goes in; that most; what the cluster costs while nothing happens, and the memory of a
+// NATS server at the end.
 //
 //	go test . -run '^$' -bench '^BenchmarkShards$' -benchtime 1x -timeout 30m
 func BenchmarkShards(b *testing.B) {
@@ -209,12 +248,9 @@ func measureShards(b *testing.B, shards int) {
 	}
 	next := 0
 	put := func() {
-		user := userNo(next % users)
 		next++
-		frame := fmt.Sprintf(`{"type":"progress_update","hlc":"%s","content_id":"%s","position":%d,"duration":7200,"device_id":"%s","timestamp":"1795437339530"}`,
-			noStamp, content, next, deviceNo(1<<40))
-		if err := writers[log.Shard(user)].Append(b.Context(), stream.Event{ID: "bench:" + strconv.Itoa(next), User: user, Device: deviceNo(1 << 40),
-			Timetoken: "17954373395308042", Frame: []byte(frame), StampAt: strings.Index(frame, noStamp)}); err != nil {
+		ev := eventNo(next, users)
+		if err := writers[log.Shard(ev.User)].Append(b.Context(), ev); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -247,6 +283,7 @@ func measureShards(b *testing.B, shards int) {
 	b.ReportMetric(float64((cpuOf(b, c.Edges...)-edge).Microseconds())/n, "µs-edge/event")
 
 	var most []float64
+	nats, edge, first = cpuOf(b, servers...), cpuOf(b, c.Edges...), next
 	for range rounds {
 		began, first := time.Now(), next
 		for range 20_000 {
@@ -255,6 +292,9 @@ func measureShards(b *testing.B, shards int) {
 		flush()
 		most = append(most, float64(next-first)/time.Since(began).Seconds())
 	}
+	n = float64(next - first)
+	b.ReportMetric(float64((cpuOf(b, servers...)-nats).Microseconds())/n, "µs-nats/event-most")
+	b.ReportMetric(float64((cpuOf(b, c.Edges...)-edge).Microseconds())/n, "µs-edge/event-most")
 	slices.Sort(most)
 	b.ReportMetric(most[rounds/2], "events/s-most")
 	b.ReportMetric(residentOf(b, c.Nodes[0])/1e6, "MB-nats")
