@@ -101,6 +101,8 @@ type follower struct {
 	warm  time.Duration
 	at    Position // handed out and everything before it
 	end   uint64   // sequence that a KindCurrent follows; 0 is none
+	// misses is how often the consumer that is there did not answer.
+	misses int
 
 	mu     sync.Mutex
 	newest string // reply subject that acknowledges the newest record, "" when it is acknowledged
@@ -222,22 +224,7 @@ func (f *follower) consume(ctx context.Context) error {
 	if err := f.check(ctx); err != nil {
 		return err
 	}
-	name := edgePrefix + f.log.cfg.Node
-	js := f.log.js
-	if err := js.DeleteConsumer(ctx, f.shard.stream, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return err
-	}
-	c, err := js.CreateConsumer(ctx, f.shard.stream, jetstream.ConsumerConfig{
-		Durable:           name,
-		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:       f.at.Seq + 1,
-		AckPolicy:         jetstream.AckAllPolicy,
-		AckWait:           30 * time.Second,
-		MaxAckPending:     10 * pullBatch,
-		MaxDeliver:        -1,
-		MemoryStorage:     true,
-		InactiveThreshold: consumerIdle,
-	})
+	c, err := f.consumer(ctx)
 	if err != nil {
 		return err
 	}
@@ -269,6 +256,70 @@ func (f *follower) consume(ctx context.Context) error {
 			f.ackNewest()
 		}
 	}
+}
+
+// consumer is this edge's consumer, about to deliver the next record. One that is
+// there is reset. To make one takes an election, which takes seconds while a server is
+// down, and an edge that made another one meanwhile would wait for the next.
+func (f *follower) consumer(ctx context.Context) (jetstream.Consumer, error) {
+	js, want := f.log.js, jetstream.ConsumerConfig{
+		Durable:           edgePrefix + f.log.cfg.Node,
+		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:       f.at.Seq + 1,
+		AckPolicy:         jetstream.AckAllPolicy,
+		AckWait:           30 * time.Second,
+		MaxAckPending:     10 * pullBatch,
+		MaxDeliver:        -1,
+		MemoryStorage:     true,
+		InactiveThreshold: consumerIdle,
+	}
+	c, err := f.rewound(ctx, want)
+	switch {
+	case err == nil:
+		f.misses = 0
+		return c, nil
+	case errors.Is(err, jetstream.ErrConsumerNotFound):
+	case !errors.Is(err, errOther) && f.misses < missesMost:
+		f.misses++
+		return nil, err
+	default:
+		if err := js.DeleteConsumer(ctx, f.shard.stream, want.Durable); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return nil, err
+		}
+	}
+	f.misses = 0
+	return js.CreateConsumer(ctx, f.shard.stream, want)
+}
+
+// errOther says that a consumer is there that cannot be used.
+var errOther = errors.New("the consumer is another one")
+
+// missesMost is how often a consumer that does not answer is asked before another one
+// is made.
+const missesMost = 8
+
+// rewound is the consumer that is there, reset to where want begins.
+func (f *follower) rewound(ctx context.Context, want jetstream.ConsumerConfig) (jetstream.Consumer, error) {
+	ctx, cancel := context.WithTimeout(ctx, leaderTimeout)
+	defer cancel()
+	c, err := f.log.js.Consumer(ctx, f.shard.stream, want.Durable)
+	if err != nil {
+		return nil, err
+	}
+	have := c.CachedInfo().Config
+	if have.FilterSubject != "" || len(have.FilterSubjects) > 0 || have.DeliverPolicy != want.DeliverPolicy || have.OptStartSeq > want.OptStartSeq ||
+		have.AckPolicy != want.AckPolicy || have.AckWait != want.AckWait || have.MaxAckPending != want.MaxAckPending ||
+		have.MaxDeliver != want.MaxDeliver || have.MemoryStorage != want.MemoryStorage || have.InactiveThreshold != want.InactiveThreshold {
+		return nil, errOther
+	}
+	_, err = f.log.js.ResetConsumerToSequence(ctx, f.shard.stream, want.Durable, want.OptStartSeq)
+	switch {
+	case errors.Is(err, jetstream.ErrConsumerInvalidReset), errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrJetStreamNotEnabled):
+		return nil, errOther // of a log that was replaced, or of a server before 2.14
+	case err != nil:
+		return nil, err
+	}
+	return c, nil
 }
 
 // untilReconnected ends the returned context, with the cause errReconnected,

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -57,6 +58,8 @@ type outboxFollower struct {
 	fn     func(Pending)
 	seq    uint64    // the newest entry that was handed out
 	stored time.Time // and when it was stored
+	making string    // the attempt whose consumer has not come; "" is none
+	misses int       // how often that was asked for in vain
 }
 
 // consume makes the consumer anew and hands out what it delivers. The deletion
@@ -64,20 +67,7 @@ type outboxFollower struct {
 func (f *outboxFollower) consume(ctx context.Context) error {
 	ctx, release := f.log.untilReconnected(ctx)
 	defer release()
-	js, name := f.log.js, outboxConsumer(f.shard)
-	if err := js.DeleteConsumer(ctx, outboxStream, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return err
-	}
-	c, err := js.CreateConsumer(ctx, outboxStream, jetstream.ConsumerConfig{
-		Durable:       name,
-		FilterSubject: outboxSubject(f.shard, "*"),
-		DeliverPolicy: jetstream.DeliverAllPolicy,
-		AckPolicy:     jetstream.AckExplicitPolicy,
-		AckWait:       outboxAckWait,
-		MaxAckPending: -1, // bounded by the outbox
-		MaxDeliver:    -1,
-		MemoryStorage: true, // what it knows is forgotten with it
-	})
+	c, err := f.consumer(ctx)
 	if err != nil {
 		return err
 	}
@@ -101,6 +91,50 @@ func (f *outboxFollower) consume(ctx context.Context) error {
 		f.deliver(m, meta)
 	}
 }
+
+// consumer is a new consumer. One that was asked for and did not come in time may have
+// come since: with a server down it takes an election, and who made another one
+// meanwhile would wait for the next.
+func (f *outboxFollower) consumer(ctx context.Context) (jetstream.Consumer, error) {
+	js, name := f.log.js, outboxConsumer(f.shard)
+	if f.making != "" {
+		ask, cancel := context.WithTimeout(ctx, leaderTimeout)
+		c, err := js.Consumer(ask, outboxStream, name)
+		cancel()
+		switch {
+		case err == nil && c.CachedInfo().Config.Metadata[metaMade] == f.making:
+			f.making = ""
+			return c, nil
+		case err == nil, errors.Is(err, jetstream.ErrConsumerNotFound), f.misses == missesMost:
+		default:
+			f.misses++
+			return nil, err
+		}
+	}
+	f.misses = 0
+	if err := js.DeleteConsumer(ctx, outboxStream, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return nil, err
+	}
+	f.making = uuid.NewString()
+	c, err := js.CreateConsumer(ctx, outboxStream, jetstream.ConsumerConfig{
+		Durable:       name,
+		FilterSubject: outboxSubject(f.shard, "*"),
+		DeliverPolicy: jetstream.DeliverAllPolicy,
+		AckPolicy:     jetstream.AckExplicitPolicy,
+		AckWait:       outboxAckWait,
+		MaxAckPending: -1, // bounded by the outbox
+		MaxDeliver:    -1,
+		MemoryStorage: true, // what it knows is forgotten with it
+		Metadata:      map[string]string{metaMade: f.making},
+	})
+	if err == nil {
+		f.making = ""
+	}
+	return c, err
+}
+
+// metaMade is the metadata key that says which attempt made a consumer.
+const metaMade = "reprise-made"
 
 // deliver hands out m. What this follower has handed out is passed over: the
 // caller has it still. A number that comes again with a later time is another entry's, of a

@@ -41,7 +41,7 @@ func BenchmarkFailover(b *testing.B) {
 func failover(b *testing.B, what string, n int) (took []time.Duration) {
 	ctx, cancel := context.WithCancel(b.Context())
 	starting, started := context.WithTimeout(ctx, patience)
-	c, err := Start(starting, programs(b), b.TempDir(), Whole, pubnubtest.Config{QueueSize: 100_000})
+	c, err := Start(starting, programs(b), keptDir(b), Whole, pubnubtest.Config{QueueSize: 100_000})
 	started()
 	defer c.Close()
 	if err != nil {
@@ -73,6 +73,7 @@ func failover(b *testing.B, what string, n int) (took []time.Duration) {
 			b.Fatal(err)
 		}
 		took = append(took, d.after(b, at).Sub(at))
+		b.Logf("%s %s: %v", at.Format("15:04:05"), p.Name, took[len(took)-1])
 		if err := p.start(); err != nil {
 			b.Fatal(err)
 		}
@@ -85,6 +86,14 @@ func failover(b *testing.B, what string, n int) (took []time.Duration) {
 	}
 	slices.Sort(took)
 	return took
+}
+
+// keptDir is a directory that goes with the benchmark, or the one that is to be kept.
+func keptDir(b *testing.B) string {
+	if *keep == "" {
+		return b.TempDir()
+	}
+	return *keep
 }
 
 // after waits for an event that was published after t, and returns when it came.
