@@ -98,6 +98,7 @@ func clustered(t testing.TB, node string, servers ...*server.Server) *Log {
 // Whichever replica answers a Direct Get, the newest event is there.
 func TestTrapLaggingFollower(t *testing.T) {
 	t.Parallel()
+	const burst = 200
 	servers := runCluster(t)
 	w := acquire(t, clustered(t, "writer", servers...), 0)
 	var readers []*Log
@@ -106,8 +107,8 @@ func TestTrapLaggingFollower(t *testing.T) {
 	}
 	user := func(n int) string { return fmt.Sprintf("%08x-0000-4000-8000-000000000000", n) }
 	for n := range 300 {
-		for i := range 20 { // the followers have something to do
-			if err := w.Append(t.Context(), event(bob, n*20+i)); err != nil {
+		for i := range burst { // the followers have something to do
+			if err := w.Append(t.Context(), event(bob, n*burst+i)); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -3,6 +3,7 @@ package stream
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -375,8 +377,19 @@ func (l *Log) scan(ctx context.Context, s *shard, first uint64, user string, tak
 		more = take(&r) && pending > 0
 		return nil
 	}
+	// A consumer that was made a moment ago may not be known yet to the server of a
+	// cluster that this process is connected to.
+	tries := 0
+	unknown := func(err error) bool {
+		tries++
+		return n == 0 && tries < 100 && errors.Is(err, nats.ErrNoResponders) && retry(ctx, 0)
+	}
 	if user == "" {
-		return cmp.Or(pull(ctx, c, func() bool { return more }, handle), context.Cause(ctx))
+		err := pull(ctx, c, func() bool { return more }, handle)
+		for unknown(err) {
+			err = pull(ctx, c, func() bool { return more }, handle)
+		}
+		return cmp.Or(err, context.Cause(ctx))
 	}
 	for size := uint64(loneBatch); more && ctx.Err() == nil; {
 		began := time.Now()
@@ -389,7 +402,9 @@ func (l *Log) scan(ctx context.Context, s *shard, first uint64, user string, tak
 				return err
 			}
 		}
-		if err := batch.Error(); err != nil {
+		if err := batch.Error(); unknown(err) {
+			continue
+		} else if err != nil {
 			return err
 		}
 		took := time.Since(began)
