@@ -144,7 +144,7 @@ func TestTrapConsumerOnADeadServer(t *testing.T) {
 	var leader string
 	await(t, "consumer led by another server", func() bool {
 		c, err := l.js.Consumer(t.Context(), eventsStream(0), edgePrefix+"edge")
-		if err != nil || c.CachedInfo().Cluster.Leader == "" {
+		if err != nil || c.CachedInfo().Cluster == nil || c.CachedInfo().Cluster.Leader == "" {
 			return false
 		}
 		if leader = c.CachedInfo().Cluster.Leader; leader == servers[0].Name() {
@@ -193,10 +193,14 @@ func TestTrapLeaderKilledDuringAppends(t *testing.T) {
 		}
 	})
 	n := 0
-	for until := time.Now().Add(15 * time.Second); time.Now().Before(until); n++ {
-		if err := w.Append(t.Context(), event(alice, n)); err != nil {
-			t.Fatal(err)
+	for until := time.Now().Add(10 * time.Second); time.Now().Before(until); {
+		for range 2 * window { // the pipeline is full for a moment, and the machine is not
+			if err := w.Append(t.Context(), event(alice, n)); err != nil {
+				t.Fatal(err)
+			}
+			n++
 		}
+		<-time.After(20 * time.Millisecond)
 	}
 	stop()
 	moving.Wait()

@@ -66,7 +66,8 @@ func (l *Log) read(ctx context.Context, s *shard, user string, after, upTo Posit
 		if err == nil {
 			return chunk, l.trimmed(ctx, s, at, from)
 		}
-		if !errors.Is(err, errStale) && !errors.Is(err, errHole) || n == 20 {
+		passing := errors.Is(err, errStale) || errors.Is(err, errHole) || errors.Is(err, nats.ErrNoResponders) // no replica is there yet
+		if !passing || n == 20 {
 			return Chunk{}, fmt.Errorf("stream: read user %s after %s: %w", user, after.Hlc, err)
 		}
 		l.inst.staleReads.Add(ctx, 1)
