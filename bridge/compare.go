@@ -412,9 +412,6 @@ func (c *comparison) end(ctx context.Context, j *job) error {
 	level("history compared with the log", "shard", t.shard.writer.Shard(), "lane", t.lane, "why", c.why, "missing", c.stored, "gaps", c.gaps)
 	t.mu.Lock()
 	if t.job == j {
-		if c.why == whyFlood && c.stored > 0 {
-			t.found = time.Now()
-		}
 		if c.why == whyFlood && !j.confirm {
 			t.calmUntil = time.Time{}
 			if c.stored == 0 {

@@ -24,9 +24,8 @@ const (
 	floodQuietMin = 100 * time.Millisecond
 	floodQuietMax = time.Second
 	// floodEvery is how often history is asked at most for streams of full pages
-	// of which none looks as if something were missing; floodSoon is the same while
-	// that is found to deceive.
-	floodEvery, floodSoon = 20 * time.Second, 3 * time.Second
+	// of which none looks as if something were missing.
+	floodEvery = 20 * time.Second
 	// jumpSlack is how far timetokens may jump without meaning anything, in tenths
 	// of microseconds: PubNub's own clocks are that far apart.
 	jumpSlack = 1000
@@ -201,22 +200,17 @@ func (f *flood) over() {
 		}
 	case f.verify == stretch{}:
 		f.verify, f.among = was, f.tracks
-		time.AfterFunc(time.Until(f.verified.Add(floodSoon)), f.ask)
+		time.AfterFunc(time.Until(f.verified.Add(floodEvery)), f.ask)
 	default:
 		f.verify, f.among = f.verify.with(was), f.tracks
 	}
 	f.from, f.tracks = cursor{}, nil
 }
 
-// ask has history compared for the floods that have ended since the last time,
-// unless it is too early for that.
+// ask has history compared for the floods that have ended since the last time.
 func (f *flood) ask() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if due := f.verified.Add(floodEvery); time.Now().Before(due) && !slices.ContainsFunc(f.among, (*track).deceived) {
-		time.AfterFunc(min(floodSoon, time.Until(due)), f.ask)
-		return
-	}
 	owe(f.among, f.verify, whyFlood, false)
 	f.verify, f.among, f.verified = stretch{}, nil, time.Now()
 }

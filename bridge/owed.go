@@ -193,13 +193,6 @@ func (t *track) start(j *job) {
 	}
 }
 
-// deceived reports whether something was missing lately after full pages.
-func (t *track) deceived() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return time.Since(t.found) < floodEvery
-}
-
 // calm tells whether nothing is to be held back that is not held yet. Called with
 // mu held, or before t is shared.
 func (t *track) calm() bool { return time.Now().Before(t.calmUntil) }

@@ -73,7 +73,6 @@ type track struct {
 	last    record // what was saved last
 
 	calmUntil time.Time // nothing is held back that is not held yet
-	found     time.Time // when something was last missing after full pages
 	starts    int       // how many bridges have begun at startedAt; 0 is unknown
 	startedAt cursor
 }
