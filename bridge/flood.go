@@ -25,7 +25,7 @@ const (
 	floodQuietMax = time.Second
 	// floodEvery is how often history is asked at most for streams of full pages
 	// of which none looks as if something were missing.
-	floodEvery = 20 * time.Second
+	floodEvery = 30 * time.Second
 	// jumpSlack is how far timetokens may jump without meaning anything, in tenths
 	// of microseconds: PubNub's own clocks are that far apart.
 	jumpSlack = 1000
