@@ -147,6 +147,7 @@ func (t *track) fillWanted(ctx context.Context) (wait time.Duration, err error) 
 // fillJob carries out j, the track's job: users for whom something is held
 // back first, and the others in order of their names.
 func (t *track) fillJob(ctx context.Context, j *job) error {
+	began := time.Now()
 	if j.Why != whyReconcile {
 		t.b.filling.Add(1)
 		defer t.b.filling.Add(-1)
@@ -193,6 +194,11 @@ func (t *track) fillJob(ctx context.Context, j *job) error {
 			return err
 		}
 		t.didAll(j, last)
+	}
+	if j.Why == whyFlood {
+		t.mu.Lock()
+		t.took = time.Since(began)
+		t.mu.Unlock()
 	}
 	return c.end(ctx, j)
 }

@@ -23,9 +23,12 @@ const (
 	floodQuiet    = 4
 	floodQuietMin = 100 * time.Millisecond
 	floodQuietMax = time.Second
-	// floodEvery is how often history is asked at most for streams of full pages
-	// of which none looks as if something were missing.
+	// floodSoon and floodEvery bound how long history is not asked again for
+	// streams of full pages of which none looks as if something were missing. In
+	// between it is asked again after floodShare times what asking took.
+	floodSoon  = 5 * time.Second
 	floodEvery = 30 * time.Second
+	floodShare = 20
 	// jumpSlack is how far timetokens may jump without meaning anything, in tenths
 	// of microseconds: PubNub's own clocks are that far apart.
 	jumpSlack = 1000
@@ -200,11 +203,24 @@ func (f *flood) over() {
 		}
 	case f.verify == stretch{}:
 		f.verify, f.among = was, f.tracks
-		time.AfterFunc(time.Until(f.verified.Add(floodEvery)), f.ask)
+		time.AfterFunc(time.Until(f.verified.Add(verifyAfter(f.tracks))), f.ask)
 	default:
 		f.verify, f.among = f.verify.with(was), f.tracks
 	}
 	f.from, f.tracks = cursor{}, nil
+}
+
+// verifyAfter is how long after a comparison for tracks the next one may begin.
+func verifyAfter(tracks []*track) time.Duration {
+	var took time.Duration
+	for _, t := range tracks {
+		t.mu.Lock()
+		if took = max(took, t.took); t.job != nil && t.job.Why != whyReconcile && !t.job.confirm {
+			took = floodEvery // it is still being done
+		}
+		t.mu.Unlock()
+	}
+	return min(max(floodSoon, floodShare*took), floodEvery)
 }
 
 // ask has history compared for the floods that have ended since the last time.

@@ -197,7 +197,7 @@ func TestFoundFloodHistoryLag(t *testing.T) {
 	r.noMore(userN(0))
 }
 
-// A bridge that ends inside a flood, or within half a minute of one without
+// A bridge that ends inside a flood, or soon after one without
 // suspicion, forgets that history is to be compared.
 func TestFoundFloodForgotten(t *testing.T) {
 	t.Parallel()

@@ -72,8 +72,9 @@ type track struct {
 	wanted  map[string]*want
 	last    record // what was saved last
 
-	calmUntil time.Time // nothing is held back that is not held yet
-	starts    int       // how many bridges have begun at startedAt; 0 is unknown
+	calmUntil time.Time     // nothing is held back that is not held yet
+	took      time.Duration // what the last comparison after a flood took
+	starts    int           // how many bridges have begun at startedAt; 0 is unknown
 	startedAt cursor
 }
 
