@@ -53,7 +53,7 @@ func (l *Log) Follow(ctx context.Context, shard int, opts FollowOptions, fn func
 		return err
 	}
 	defer release()
-	f := &follower{log: l, shard: l.shards[shard], fn: fn, warm: opts.Warm}
+	f := &follower{log: l, shard: l.shards[shard], fn: fn, warm: opts.Warm, halfOpen: -1}
 	f.follow(ctx)
 	if outer.Err() != nil {
 		return nil
@@ -103,6 +103,9 @@ type follower struct {
 	end   uint64   // sequence that a KindCurrent follows; 0 is none
 	// misses is how often the consumer that is there did not answer.
 	misses int
+	// halfOpen is how many connections of the log were half open when the consumer was
+	// deleted last; -1 is never: the process before may have been on a machine that died.
+	halfOpen int64
 
 	mu     sync.Mutex
 	newest string // reply subject that acknowledges the newest record, "" when it is acknowledged
@@ -215,6 +218,10 @@ func (f *follower) check(ctx context.Context) error {
 		f.log.logger.Warn("retention overtook this edge", "shard", f.shard.n, "from", f.at.Seq+1, "to", lost.Seq)
 		f.hand(&Record{Kind: KindLost, Position: lost}, 0, false)
 	}
+	// It is the log that was followed, also where a reset was begun and not ended.
+	f.shard.mu.Lock()
+	f.shard.followed = true
+	f.shard.mu.Unlock()
 	return nil
 }
 
@@ -259,7 +266,8 @@ func (f *follower) consume(ctx context.Context) error {
 }
 
 // consumer is this edge's consumer, about to deliver the next record. One that is
-// there is reset. To make one takes an election, which takes seconds while a server is
+// there is reset, unless a connection was given up without the server's knowing: a
+// pull that came over it would be given records, which the deletion ends. To make one takes an election, which takes seconds while a server is
 // down, and an edge that made another one meanwhile would wait for the next.
 func (f *follower) consumer(ctx context.Context) (jetstream.Consumer, error) {
 	js, want := f.log.js, jetstream.ConsumerConfig{
@@ -273,7 +281,11 @@ func (f *follower) consumer(ctx context.Context) (jetstream.Consumer, error) {
 		MemoryStorage:     true,
 		InactiveThreshold: consumerIdle,
 	}
-	c, err := f.rewound(ctx, want)
+	halfOpen := f.log.halfOpen.Load()
+	c, err := jetstream.Consumer(nil), errOther
+	if halfOpen == f.halfOpen {
+		c, err = f.rewound(ctx, want)
+	}
 	switch {
 	case err == nil:
 		f.misses = 0
@@ -286,6 +298,7 @@ func (f *follower) consumer(ctx context.Context) (jetstream.Consumer, error) {
 		if err := js.DeleteConsumer(ctx, f.shard.stream, want.Durable); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 			return nil, err
 		}
+		f.halfOpen = halfOpen
 	}
 	f.misses = 0
 	return js.CreateConsumer(ctx, f.shard.stream, want)

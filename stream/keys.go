@@ -36,9 +36,17 @@ func (f *keyFollower) follow(ctx context.Context, anew string) {
 	}
 }
 
-// currentPatience is how long nothing comes before the end is looked for anew:
-// the record there may have been deleted before it was handed out.
-const currentPatience = time.Second
+const (
+	// currentPatience is how long nothing comes before the end is looked for anew:
+	// the record there may have been deleted before it was handed out.
+	currentPatience = time.Second
+	// silentMost is for how many of those nothing comes before the consumer is taken
+	// for dead. The client's own watch begins anew with each wait.
+	silentMost = 4
+)
+
+// errSilent says that a consumer does not deliver what there is.
+var errSilent = errors.New("the consumer delivers nothing, and there is more")
 
 // consume hands out the newest record of every key and then what comes.
 func (f *keyFollower) consume(ctx context.Context) error {
@@ -61,7 +69,7 @@ func (f *keyFollower) deliver(ctx context.Context, end uint64) error {
 		return err
 	}
 	defer c.stop()
-	for {
+	for silent := 0; ; {
 		wait, cancel := ctx, context.CancelFunc(func() {})
 		if f.current != nil {
 			if f.at >= end {
@@ -76,11 +84,14 @@ func (f *keyFollower) deliver(ctx context.Context, end uint64) error {
 		switch {
 		case err == nil:
 			// What fn makes nothing of, the mark of a deletion say, only moves the position.
-			f.at = d.seq
+			f.at, silent = d.seq, 0
 			f.fn(m, d.seq)
 		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
 			if end, err = f.end(ctx); err != nil {
 				return err
+			}
+			if silent++; silent == silentMost && f.at < end {
+				return errSilent
 			}
 		default:
 			return cmp.Or(context.Cause(ctx), err)

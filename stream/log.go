@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -112,8 +114,11 @@ type Log struct {
 	work       context.Context // ended by Close
 	working    sync.WaitGroup  // watch and writeSightings
 
-	reached atomic.Int64 // Unix ns of the server's last answer to watch
-	held    sync.Map     // *Writer whose appends are not stored: since when, a time.Time
+	// halfOpen counts connections that were given up and that the server may still
+	// think are there, with all that was asked for over them.
+	halfOpen atomic.Int64
+	reached  atomic.Int64 // Unix ns of the server's last answer to watch
+	held     sync.Map     // *Writer whose appends are not stored: since when, a time.Time
 }
 
 // Open opens the log, starting an embedded server when cfg.URL is empty, and
@@ -177,6 +182,10 @@ func isPassing(err error) bool {
 		if errors.Is(err, is) {
 			return true
 		}
+	}
+	var malformed *url.Error
+	if errors.As(err, &malformed) {
+		return false
 	}
 	var network net.Error
 	var api *jetstream.APIError
@@ -259,6 +268,9 @@ func (l *Log) connect(name string, more ...nats.Option) (*nats.Conn, error) {
 		nats.PingInterval(pingEvery),
 		nats.MaxPingsOutstanding(2),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+				l.halfOpen.Add(1)
+			}
 			if err != nil {
 				l.logger.Warn("nats disconnected", "err", err)
 			}

@@ -384,14 +384,10 @@ func (l *Log) scan(ctx context.Context, s *shard, first uint64, user string, tak
 		tries++
 		return n == 0 && tries < 100 && errors.Is(err, nats.ErrNoResponders) && retry(ctx, 0)
 	}
-	if user == "" {
-		err := pull(ctx, c, func() bool { return more }, handle)
-		for unknown(err) {
-			err = pull(ctx, c, func() bool { return more }, handle)
-		}
-		return cmp.Or(err, context.Cause(ctx))
-	}
 	for size := uint64(loneBatch); more && ctx.Err() == nil; {
+		if user == "" && n > 0 { // the server knows the consumer
+			return cmp.Or(pull(ctx, c, func() bool { return more }, handle), context.Cause(ctx))
+		}
 		began := time.Now()
 		batch, err := c.Fetch(int(min(size, pending)), jetstream.FetchContext(ctx))
 		if err != nil {
@@ -406,6 +402,9 @@ func (l *Log) scan(ctx context.Context, s *shard, first uint64, user string, tak
 			continue
 		} else if err != nil {
 			return err
+		}
+		if user == "" {
+			continue
 		}
 		took := time.Since(began)
 		if took < loneQuick*time.Duration(size) {
