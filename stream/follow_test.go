@@ -282,3 +282,26 @@ func TestCursorsAreKept(t *testing.T) {
 		}
 	}
 }
+
+// TestHalfOpenConnection lets an edge's connection die without the server's knowing.
+// What the edge had asked for over it is not given the records that the edge waits for.
+func TestHalfOpenConnection(t *testing.T) {
+	t.Parallel()
+	s := runServer(t, t.TempDir(), -1)
+	w := acquire(t, remote(t, s.ClientURL(), "writer", nil), 0)
+	p := newProxy(t, s.ClientURL())
+	edge := remote(t, p.url(), "edge", nil)
+	f := follow(t, edge, 0, FollowOptions{})
+	f.next(t, KindStart)
+	appendAll(t, w, alice, 0, 10)
+	f.events(t, 10)
+	before := edge.nc.Stats().Reconnects
+	p.freeze()
+	await(t, "the edge gives its connection up", func() bool { return edge.nc.Stats().Reconnects > before })
+	late := time.AfterFunc(pullExpiry/2, func() { t.Errorf("records that were appended %v ago have not come", pullExpiry/2) })
+	defer late.Stop()
+	for n := 10; n < 30; n++ {
+		appendAll(t, w, alice, n, n+1)
+		f.events(t, 1)
+	}
+}

@@ -15,8 +15,9 @@ type proxy struct {
 
 	mu     sync.Mutex
 	open   map[net.Conn]struct{}
-	gate   chan struct{} // closed while bytes may pass
-	budget int           // bytes to the client until the next cut, 0 is none
+	gate   chan struct{}              // closed while bytes may pass
+	budget int                        // bytes to the client until the next cut, 0 is none
+	frozen map[net.Conn]chan struct{} // closed at the test's end
 }
 
 func newProxy(t testing.TB, url string) *proxy {
@@ -25,12 +26,17 @@ func newProxy(t testing.TB, url string) *proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{ln: ln, target: strings.TrimPrefix(url, "nats://"), open: make(map[net.Conn]struct{}), gate: make(chan struct{})}
+	p := &proxy{ln: ln, target: strings.TrimPrefix(url, "nats://"), open: make(map[net.Conn]struct{}), gate: make(chan struct{}), frozen: make(map[net.Conn]chan struct{})}
 	close(p.gate)
 	go p.serve()
 	t.Cleanup(func() {
 		ln.Close()
 		p.resume()
+		p.mu.Lock()
+		for _, c := range p.frozen {
+			close(c)
+		}
+		p.mu.Unlock()
 		p.cut()
 	})
 	return p
@@ -64,13 +70,17 @@ func (p *proxy) copy(dst, src net.Conn, toClient bool) {
 	for {
 		n, err := src.Read(buf)
 		p.mu.Lock()
-		gate := p.gate
+		gate, frozen := p.gate, p.frozen[src]
 		if toClient && p.budget > 0 {
 			if p.budget -= n; p.budget <= 0 {
 				n, err = n/2, io.EOF // cut in the middle of what was under way
 			}
 		}
 		p.mu.Unlock()
+		if frozen != nil {
+			<-frozen
+			return
+		}
 		<-gate
 		if n > 0 {
 			if _, werr := dst.Write(buf[:n]); werr != nil {
@@ -97,6 +107,18 @@ func (p *proxy) resume() {
 	case <-p.gate:
 	default:
 		close(p.gate)
+	}
+}
+
+// freeze lets nothing pass any more over the connections there are, nor either end
+// know when the other closes: the way of a machine that lost its power. New ones are
+// let through.
+func (p *proxy) freeze() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.open {
+		p.frozen[c] = make(chan struct{})
+		delete(p.open, c)
 	}
 }
 
