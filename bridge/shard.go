@@ -190,7 +190,7 @@ func (t *track) carry(ctx context.Context, f *source) {
 // checkAge has history compared if PubNub's queue may not reach back to t's
 // cursor any more, or the log has lost what came before it.
 func (t *track) checkAge() {
-	if lost := t.shard.writer.Lost(); lost != (stream.Gap{}) {
+	if lost := t.mark.Lost(); lost != (stream.Gap{}) {
 		t.owe(stretch{From: timetokenAt(lost.From.Time())}, whyLost, true)
 	}
 	if at := t.cursor(); !at.isZero() && time.Since(timeOf(at.timetoken)) > t.b.cfg.SafeAge {

@@ -19,8 +19,9 @@ import (
 // Saved may be called at any time; calls to Save must not overlap.
 type Bookmark struct {
 	// static after construction
-	w   *Writer
-	key string
+	w    *Writer
+	key  string
+	lost Gap
 
 	mu  sync.Mutex
 	rec checkpointRecord
@@ -45,6 +46,9 @@ func (w *Writer) Bookmark(ctx context.Context, lane string) (*Bookmark, error) {
 	}
 	for n := 0; ; n++ {
 		rec, rev, err := b.read(ctx)
+		if err == nil {
+			b.lost, err = w.lossSince(ctx, rec.Checkpoint, w.Stats().Last.Seq)
+		}
 		if err == nil {
 			b.rec, b.rev = rec, rev
 			return b, nil
@@ -80,6 +84,11 @@ func (b *Bookmark) Saved() Checkpoint {
 	defer b.mu.Unlock()
 	return b.rec.Checkpoint
 }
+
+// Lost is what the log had when the bookmark was saved that was there at first, and
+// has no more; the zero Gap is nothing. A marker tells readers of it; what PubNub's
+// history still has of the stretch can be appended again.
+func (b *Bookmark) Lost() Gap { return b.lost }
 
 // Save waits until everything that was appended before the call is stored, and
 // then moves the bookmark to PubNub's cursor (timetoken, region), with note

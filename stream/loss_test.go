@@ -15,8 +15,8 @@ import (
 func TestLossIsNotedHoweverOftenTheShardWasFenced(t *testing.T) {
 	t.Parallel()
 	l := openLog(t, nil)
-	save := func(w *Writer) {
-		b, err := w.Bookmark(t.Context(), "")
+	save := func(w *Writer, lane string) {
+		b, err := w.Bookmark(t.Context(), lane)
 		if err == nil {
 			err = b.Save(t.Context(), "17954373395342100", 1, nil)
 		}
@@ -24,17 +24,25 @@ func TestLossIsNotedHoweverOftenTheShardWasFenced(t *testing.T) {
 			t.Fatalf("Save() = %v", err)
 		}
 	}
+	lost := func(w *Writer, lane string) Gap {
+		b, err := w.Bookmark(t.Context(), lane)
+		if err != nil {
+			t.Fatalf("Bookmark() = %v", err)
+		}
+		return b.Lost()
+	}
 	w := acquire(t, l, 0)
 	appendAll(t, w, alice, 0, 10)
 	kept := w.Stats().Last
 	appendAll(t, w, alice, 10, 20)
-	lost := w.Stats().Last
-	save(w)
+	end := w.Stats().Last
+	save(w, "1")
+	save(w, "2")
 	if err := w.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if w := acquire(t, l, 0); w.Lost() != (Gap{}) {
-		t.Fatalf("Lost() = %+v before anything was lost", w.Lost())
+	if w := acquire(t, l, 0); lost(w, "1") != (Gap{}) {
+		t.Fatalf("Lost() = %+v before anything was lost", lost(w, "1"))
 	} else if err := w.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -54,15 +62,20 @@ func TestLossIsNotedHoweverOftenTheShardWasFenced(t *testing.T) {
 	le.giveBack(t.Context(), dies.clock.Last())
 
 	w = acquire(t, l, 0)
-	if want := (Gap{From: kept.Hlc, To: lost.Hlc}); w.Lost() != want {
-		t.Errorf("Lost() = %+v, want %+v", w.Lost(), want)
+	want := Gap{From: kept.Hlc, To: end.Hlc}
+	if got := lost(w, "1"); got != want {
+		t.Errorf("Lost() = %+v, want %+v", got, want)
 	}
-	save(w)
+	save(w, "1") // the other lane's has not got so far
 	if err := w.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if w := acquire(t, l, 0); w.Lost() != (Gap{}) {
-		t.Errorf("Lost() = %+v after a newer checkpoint, want nothing", w.Lost())
+	w = acquire(t, l, 0)
+	if got := lost(w, "1"); got != (Gap{}) {
+		t.Errorf("Lost() = %+v after a newer checkpoint, want nothing", got)
+	}
+	if got := lost(w, "2"); got != want {
+		t.Errorf("Lost() of the other lane = %+v, want %+v", got, want)
 	}
 }
 

@@ -66,11 +66,6 @@ func (w *Writer) noteLoss(ctx context.Context) error {
 	return w.Gap(ctx, w.lost)
 }
 
-// Lost is what the log had lost when w took the shard: what a checkpoint had seen is
-// not there any more. The zero Gap is nothing. A marker tells readers of it; what PubNub's
-// history still has of the stretch can be appended again.
-func (w *Writer) Lost() Gap { return w.lost }
-
 // takeOver sets the clock above everything the shard ever saw, fences, and
 // loads what the writer must know. It retries until ctx ends; it returns
 // errLeaseLost when another process took the lease meanwhile.
@@ -127,45 +122,45 @@ func (w *Writer) tryTakeOver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if w.lost, err = w.lossSince(ctx, saved); err != nil {
-		return err
-	}
-	return w.loadKnown(ctx, saved)
-}
-
-// lossSince is what the log had when the newest checkpoint was saved, and has no
-// more: the record at the checkpoint's sequence bears another stamp, or the log does
-// not reach so far. It is the same however often the shard has been fenced since.
-func (w *Writer) lossSince(ctx context.Context, saved []Checkpoint) (Gap, error) {
 	var newest Checkpoint
 	for _, c := range saved {
 		if c.Hlc > newest.Hlc {
 			newest = c
 		}
 	}
-	if newest.Seq == 0 {
+	if w.lost, err = w.lossSince(ctx, newest, w.head); err != nil {
+		return err
+	}
+	return w.loadKnown(ctx, saved)
+}
+
+// lossSince is what the log, which ends at head, had when a checkpoint was saved, and has no
+// more: the record at the checkpoint's sequence bears another stamp, or the log does
+// not reach so far. It is the same however often the shard has been fenced since.
+func (w *Writer) lossSince(ctx context.Context, saved Checkpoint, head uint64) (Gap, error) {
+	if saved.Seq == 0 {
 		return Gap{}, nil
 	}
-	m, err := w.log.leaderGet(ctx, eventsStream(w.shard), msgGet{Seq: newest.Seq})
+	m, err := w.log.leaderGet(ctx, eventsStream(w.shard), msgGet{Seq: saved.Seq})
 	switch {
 	case errors.Is(err, errNoMessage):
-		if newest.Seq <= w.head {
+		if saved.Seq <= head {
 			return Gap{}, nil // retention took it, or it was erased
 		}
 	case err != nil:
 		return Gap{}, err
 	default:
-		if r, _, err := parseLeader(m); err == nil && r.Hlc == newest.Hlc {
+		if r, _, err := parseLeader(m); err == nil && r.Hlc == saved.Hlc {
 			return Gap{}, nil
 		}
 	}
-	from, err := w.lastUpTo(ctx, newest.Hlc)
-	return Gap{From: from, To: newest.Hlc}, err
+	from, err := w.lastUpTo(ctx, saved.Hlc, head)
+	return Gap{From: from, To: saved.Hlc}, err
 }
 
 // lastUpTo is the greatest stamp in the log up to at; zero if there is none.
-func (w *Writer) lastUpTo(ctx context.Context, at hlc.Timestamp) (found hlc.Timestamp, err error) {
-	for lo, hi := uint64(1), w.head+1; lo < hi; {
+func (w *Writer) lastUpTo(ctx context.Context, at hlc.Timestamp, head uint64) (found hlc.Timestamp, err error) {
+	for lo, hi := uint64(1), head+1; lo < hi; {
 		mid := lo + (hi-lo)/2
 		m, err := w.log.leaderGet(ctx, eventsStream(w.shard), msgGet{Seq: mid, NextFor: ">"})
 		if errors.Is(err, errNoMessage) {
