@@ -34,6 +34,7 @@ type client struct {
 	run      *Run
 	user, id string
 	echo     bool
+	edge     string // that it connects to; "" is any
 
 	// owned by live's goroutine
 	cursor   string // "" is nothing yet
@@ -45,6 +46,7 @@ type client struct {
 	conns   []*e2e.Connection // with Stayed for the one that is open
 	have    map[string]bool   // events that it was ever sent, with a blank stamp
 	pending *update           // sent, and not yet accepted; nil is none
+	current bool              // the connection that is open has been caught up
 }
 
 // update is what a device sends.
@@ -68,7 +70,11 @@ func (d *client) live(ctx context.Context) {
 // connect lives through one connection. ok says that it ended by the device's own
 // will, and the device comes back after wait; else wait is what the edge asked for.
 func (d *client) connect(ctx context.Context) (wait time.Duration, ok bool) {
-	link := d.run.cluster.links[theDevices+">edge-"+string(rune('1'+rand.IntN(edges)))]
+	edge := d.edge
+	if edge == "" {
+		edge = d.run.cluster.Edges[rand.IntN(edges)].Name
+	}
+	link := d.run.cluster.links[theDevices+">"+edge]
 	since := d.cursor
 	if since == "" {
 		since = "earliest"
@@ -91,7 +97,7 @@ func (d *client) connect(ctx context.Context) (wait time.Duration, ok bool) {
 	ws.SetReadLimit(1 << 20)
 	record := &e2e.Connection{User: d.user, Device: d.id, Since: since, Echo: d.echo, Stayed: true}
 	d.mu.Lock()
-	d.conns = append(d.conns, record)
+	d.conns, d.current = append(d.conns, record), false
 	d.mu.Unlock()
 
 	living, end := context.WithCancel(ctx)
@@ -163,6 +169,9 @@ func (d *client) read(ws *websocket.Conn, record *e2e.Connection) (wait time.Dur
 		case "caught_up":
 			d.attempts = 0
 			d.cursor = max(d.cursor, f.Hlc)
+			d.mu.Lock()
+			d.current = true
+			d.mu.Unlock()
 		case "reconnect":
 			wait = time.Duration(f.AfterMs) * time.Millisecond
 		case "accepted", "error":
@@ -280,8 +289,8 @@ func (d *client) connections() (all []e2e.Connection) {
 	return all
 }
 
-// lacks counts what of a user's log the device was never sent, and says whether it
-// is connected.
+// lacks counts what of a user's log the device was never sent, with what it sent and
+// nobody has accepted, and says whether it is connected and caught up.
 func (d *client) lacks(log []e2e.Entry) (n int, connected bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -296,7 +305,10 @@ func (d *client) lacks(log []e2e.Entry) (n int, connected bool) {
 			n++
 		}
 	}
-	return n, len(d.conns) > 0 && d.conns[len(d.conns)-1].Stayed
+	if d.pending != nil {
+		n++
+	}
+	return n, d.current && d.conns[len(d.conns)-1].Stayed
 }
 
 const (

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -20,8 +21,11 @@ import (
 // patience is for what a harness asks of a cluster that is well.
 const patience = 60 * time.Second
 
-// befall lets a act happen to the cluster, and heals it. It returns when that is
-// done.
+// errMissed says that a fault met nothing: who leads was not to be found out, say.
+var errMissed = errors.New("the fault met nothing")
+
+// befall lets an act happen to the cluster, and heals it. It returns when that is
+// done, and errMissed where nothing happened.
 func (r *Run) befall(ctx context.Context, a Act) error {
 	if a.Kind == RestoreBackup { // nothing else may be wrong meanwhile
 		r.others.Lock()
@@ -32,10 +36,6 @@ func (r *Run) befall(ctx context.Context, a Act) error {
 	defer r.others.RUnlock()
 	c := r.cluster
 	node, bridge, edge := c.Nodes[a.A%nodes], c.Bridges[a.A%bridges], c.Edges[a.A%edges]
-	hit := kill
-	if a.Hard {
-		hit = pause
-	}
 	switch a.Kind {
 	case KillNode:
 		return kill(ctx, node, a.For)
@@ -50,11 +50,11 @@ func (r *Run) befall(ctx context.Context, a Act) error {
 	case PauseEdge:
 		return pause(ctx, edge, a.For)
 	case HitStreamLeader:
-		return hit(ctx, c.leader(ctx, a, func(ctx context.Context) (string, error) { return c.streamLeader(ctx, a.B%shards) }), a.For)
+		return c.hit(ctx, a, func(ctx context.Context) (string, error) { return c.streamLeader(ctx, a.B%shards) })
 	case HitMetaLeader:
-		return hit(ctx, c.leader(ctx, a, c.metaLeader), a.For)
+		return c.hit(ctx, a, c.metaLeader)
 	case HitConsumerLeader:
-		return hit(ctx, c.leader(ctx, a, func(ctx context.Context) (string, error) { return c.consumerLeader(ctx, a.B%shards, edge.Name) }), a.For)
+		return c.hit(ctx, a, func(ctx context.Context) (string, error) { return c.consumerLeader(ctx, a.B%shards, edge.Name) })
 	case CutNodes:
 		return r.cut(ctx, a, c.between(node.Name, c.Nodes[(a.A+1+a.B%2)%nodes].Name))
 	case CutNode:
@@ -70,9 +70,9 @@ func (r *Run) befall(ctx context.Context, a Act) error {
 	case CutDevices:
 		return r.cut(ctx, a, c.between(theDevices, edge.Name))
 	case Latency:
-		return r.slow(ctx, a, c.between(c.anybody(a.A), ""), a.Amount, 0)
+		return r.slow(ctx, a, c.between(c.anybody(a.A), ""), func(l *Link) { l.Delay(a.Amount) })
 	case NarrowLink:
-		return r.slow(ctx, a, c.between(c.anybody(a.A), ""), 0, 16<<10+a.B<<12)
+		return r.slow(ctx, a, c.between(c.anybody(a.A), ""), func(l *Link) { l.Narrow(16<<10 + a.B<<12) })
 	case WrongClock:
 		return r.wrongClock(ctx, a)
 	case FullDisk:
@@ -110,27 +110,25 @@ func pause(ctx context.Context, p *Process, back time.Duration) error {
 
 // cut cuts links for a time. Two cuts of one link heal with the later one.
 func (r *Run) cut(ctx context.Context, a Act, links []*Link) error {
-	for _, l := range links {
-		if a.Hard {
-			r.strain(l, (*Link).Refuse)
-		} else {
-			r.strain(l, (*Link).Silence)
-		}
+	if a.Hard {
+		return r.slow(ctx, a, links, (*Link).Refuse)
 	}
-	sleep(ctx, a.For)
-	for _, l := range links {
-		r.relieve(l)
-	}
-	return nil
+	return r.slow(ctx, a, links, (*Link).Silence)
 }
 
-func (r *Run) slow(ctx context.Context, a Act, links []*Link, latency time.Duration, rate int) error {
+// slow does something to links for a time.
+func (r *Run) slow(ctx context.Context, a Act, links []*Link, do func(*Link)) error {
+	used := false
 	for _, l := range links {
-		r.strain(l, func(l *Link) { l.Slow(latency, rate) })
+		used = used || l.InUse()
+		r.strain(l, do)
 	}
 	sleep(ctx, a.For)
 	for _, l := range links {
 		r.relieve(l)
+	}
+	if !used {
+		return errMissed
 	}
 	return nil
 }
@@ -160,11 +158,13 @@ func (c *Cluster) anybody(n int) string {
 	return theDevices
 }
 
-// toNats is a process's links to one NATS server, or to all.
+// toNats is a process's links to the NATS servers that it is connected to, or to all.
 func (c *Cluster) toNats(name string, n int) (found []*Link) {
-	for i, node := range c.Nodes {
-		if n %= nodes + 1; n == nodes || n == i {
-			found = append(found, c.between(name, node.Name)...)
+	for _, node := range c.Nodes {
+		for _, l := range c.between(name, node.Name) {
+			if n%2 == 0 || l.InUse() {
+				found = append(found, l)
+			}
 		}
 	}
 	return found
@@ -225,6 +225,7 @@ func (r *Run) fullDisk(ctx context.Context, a Act) error {
 		return nil
 	}
 	r.note("%s had met its full disk and is started anew", p.Name)
+	r.mended.Add(1)
 	if err := p.stop(syscall.SIGTERM); err != nil {
 		return err
 	}
@@ -264,36 +265,66 @@ func eventsStream(shard int) string { return "REPRISE_EVENTS_" + strconv.Itoa(sh
 func consumerOf(edge string) string { return "edge-" + edge }
 
 func (c *Cluster) deleteConsumer(ctx context.Context, shard int, edge string) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	c.js.DeleteConsumer(ctx, eventsStream(shard), consumerOf(edge)) // other faults may be in its way
-	return nil
+	return c.deleteOne(ctx, eventsStream(shard), consumerOf(edge))
 }
 
+// deleteOne deletes a consumer, as far as other faults let it.
+func (c *Cluster) deleteOne(ctx context.Context, stream, consumer string) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for ctx.Err() == nil {
+		ask, done := context.WithTimeout(ctx, time.Second)
+		err := c.js.DeleteConsumer(ask, stream, consumer)
+		done()
+		if err == nil {
+			return nil
+		}
+		sleep(ctx, 200*time.Millisecond)
+	}
+	return errMissed
+}
+
+// deleteAllConsumers deletes those of the edges and of the bridges.
 func (c *Cluster) deleteAllConsumers(ctx context.Context) error {
 	var all sync.WaitGroup
-	for shard := range shards {
-		for _, e := range c.Edges {
-			all.Go(func() { c.deleteConsumer(ctx, shard, e.Name) })
+	var deleted atomic.Int64
+	del := func(stream, consumer string) {
+		if c.deleteOne(ctx, stream, consumer) == nil {
+			deleted.Add(1)
 		}
 	}
+	for shard := range shards {
+		for _, e := range c.Edges {
+			all.Go(func() { del(eventsStream(shard), consumerOf(e.Name)) })
+		}
+		all.Go(func() { del("REPRISE_OUTBOX", "bridge-"+strconv.Itoa(shard)) })
+	}
 	all.Wait()
+	if deleted.Load() == 0 {
+		return errMissed
+	}
 	return nil
 }
 
-// leader is the node that ask names, or one by chance where nobody knows.
-func (c *Cluster) leader(ctx context.Context, a Act, ask func(context.Context) (string, error)) *Process {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+// hit kills or pauses the node that ask names.
+func (c *Cluster) hit(ctx context.Context, a Act, ask func(context.Context) (string, error)) error {
+	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	name, err := ask(ctx)
-	if err == nil {
+	for asking.Err() == nil {
+		once, done := context.WithTimeout(asking, time.Second)
+		name, err := ask(once)
+		done()
 		for _, p := range c.Nodes {
-			if p.Name == name {
-				return p
+			if err == nil && p.Name == name {
+				if a.Hard {
+					return pause(ctx, p, a.For)
+				}
+				return kill(ctx, p, a.For)
 			}
 		}
+		sleep(asking, 200*time.Millisecond)
 	}
-	return c.Nodes[a.A%nodes]
+	return errMissed
 }
 
 func (c *Cluster) streamLeader(ctx context.Context, shard int) (string, error) {
@@ -322,6 +353,8 @@ func leaderIn(i *jetstream.ClusterInfo) (string, error) {
 // metaLeader asks the servers by their monitoring pages.
 func (c *Cluster) metaLeader(ctx context.Context) (string, error) {
 	for i := range c.Nodes {
+		ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+		defer cancel()
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.prefix+strconv.Itoa(i+1)+":8222/jsz", nil)
 		if err != nil {
 			return "", err

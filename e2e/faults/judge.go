@@ -10,22 +10,13 @@ import (
 	"reprise/e2e"
 )
 
-// unaware is how long after a restore, and after the last heal, an edge may still serve
-// what was there before: it cannot know while it cannot reach the log.
-const unaware = 15 * time.Second
+// unaware is how long after a restore, while nothing else is wrong, an edge may still
+// serve what was there before.
+const unaware = 12 * time.Second
 
 // judge holds what was recorded against the protocol.
 func (r *Run) judge(ctx context.Context, report *Report) error {
-	var records []e2e.Record
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	for shard := range shards {
-		r.cluster.read[shard].forget()
-	}
-	err := r.insist(ctx, "reading the log", func() (err error) {
-		records, err = r.cluster.records(ctx)
-		return err
-	})
+	records, connections, err := r.snapshot(ctx)
 	if err != nil {
 		return err
 	}
@@ -44,10 +35,10 @@ func (r *Run) judge(ctx context.Context, report *Report) error {
 	logs := e2e.LogsOf(records)
 	h := e2e.History{Logs: make(map[string][]e2e.Entry)}
 	special := make(map[string][]e2e.Connection) // of users whose log was replaced
-	for _, d := range r.clients {
-		conns := d.connections()
+	for i, d := range r.clients {
+		conns := connections[i]
 		for _, c := range conns {
-			if c.Since != "earliest" {
+			if c.Since != "earliest" && len(c.Frames) > 0 {
 				report.Resumes++
 			}
 		}
@@ -83,6 +74,46 @@ func (r *Run) judge(ctx context.Context, report *Report) error {
 	return nil
 }
 
+// snapshot is what the log has, and what the clients have recorded, at one moment: read
+// while nothing was appended, and everybody had everything. Where that does not come
+// to be, it is the last attempt's, and for the rules to judge.
+func (r *Run) snapshot(ctx context.Context) (records []e2e.Record, connections [][]e2e.Connection, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for shard := range shards {
+		r.cluster.read[shard].forget()
+	}
+	read := func() (records []e2e.Record, err error) {
+		err = r.insist(ctx, "reading the log", func() (err error) {
+			records, err = r.cluster.records(ctx)
+			return err
+		})
+		return records, err
+	}
+	for began := time.Now(); ; {
+		if records, err = read(); err != nil {
+			return nil, nil, err
+		}
+		before := r.behindOn(records)
+		connections = nil
+		for _, d := range r.clients {
+			connections = append(connections, d.connections())
+		}
+		after := r.behindOn(records)
+		again, err := read()
+		if err != nil {
+			return nil, nil, err
+		}
+		still := before == nil && after == nil && len(again) == len(records)
+		if still || time.Since(began) > patience/2 || !sleep(ctx, 250*time.Millisecond) {
+			if !still {
+				r.wrong("no moment without anything under way within %v: %v", patience/2, after)
+			}
+			return records, connections, nil
+		}
+	}
+}
+
 // judgeEras judges the connections of a user whose log was replaced, each by the log
 // that it can have seen: one that began before the replacement, or soon after it at an
 // edge that did not know yet, by the older one; any other by the newer one.
@@ -94,8 +125,15 @@ func (r *Run) judgeEras(user string, conns []e2e.Connection, publishes []e2e.Pub
 		}
 	}
 	eras = append(eras, era{logs: map[string][]e2e.Entry{user: log}, until: time.Now().Add(time.Hour).UnixNano()})
-	excuses := []string{"store_reset", "future_cursor", "upstream_gap"}
-	for _, v := range e2e.Judge(e2e.History{Publishes: publishes, Logs: eras[len(eras)-1].logs, Excuses: excuses}) {
+	// A cursor from before the loss was noted meets the gap.
+	excuses := func(c e2e.Connection, n int) []string {
+		if n == 0 && c.Frames[len(c.Frames)-1].At < eras[0].from || n > 0 && c.Since > eras[n-1].newest && c.Since != "earliest" {
+			return nil
+		}
+		return []string{"store_reset", "future_cursor", "upstream_gap"}
+	}
+	last := excuses(e2e.Connection{Since: "earliest"}, len(eras)-1)
+	for _, v := range e2e.Judge(e2e.History{Publishes: publishes, Logs: eras[len(eras)-1].logs, Excuses: last}) {
 		// What the backup did not have comes again where PubNub still has it.
 		if v.Rule != e2e.Swapped {
 			r.wrong("%s", v)
@@ -108,11 +146,11 @@ func (r *Run) judgeEras(user string, conns []e2e.Connection, publishes []e2e.Pub
 		var found []e2e.Violation
 		began, ended := conns[i].Frames[0].At, conns[i].Frames[len(conns[i].Frames)-1].At
 		for n, e := range eras {
-			if n > 0 && ended < eras[n-1].until || began > max(e.until, r.healed)+int64(unaware) || conns[i].Stayed && n < len(eras)-1 {
+			if n > 0 && ended < eras[n-1].from || n < len(eras)-1 && (max(began, ended) > e.until+int64(unaware) || conns[i].Stayed) {
 				continue
 			}
 			some := e2e.Judge(e2e.History{Publishes: unconfirmed(publishes), Logs: map[string][]e2e.Entry{user: e.logs[user]},
-				Connections: conns[i : i+1], Excuses: excuses})
+				Connections: conns[i : i+1], Excuses: excuses(conns[i], n)})
 			some = slices.DeleteFunc(some, func(v e2e.Violation) bool { return strings.HasPrefix(v.Where, "log of ") })
 			if n > 0 {
 				some = append(some, claimsLost(conns[i], eras[n-1])...)

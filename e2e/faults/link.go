@@ -81,10 +81,17 @@ func (l *Link) Refuse() {
 	})
 }
 
-// Slow makes all that passes wait, and lets so many bytes pass in a second; 0 is
-// as many as come.
-func (l *Link) Slow(latency time.Duration, rate int) {
-	l.change(func() { l.latency, l.rate = latency, rate })
+// Delay makes all that passes wait.
+func (l *Link) Delay(latency time.Duration) { l.change(func() { l.latency = latency }) }
+
+// Narrow lets so many bytes pass in a second.
+func (l *Link) Narrow(rate int) { l.change(func() { l.rate = rate }) }
+
+// InUse reports whether there is a connection.
+func (l *Link) InUse() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.open) > 0
 }
 
 // Heal makes the link what it was at first. What was held back passes.

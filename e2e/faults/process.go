@@ -5,9 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -131,6 +134,42 @@ func status(ctx context.Context, url string) int {
 	}
 	resp.Body.Close()
 	return resp.StatusCode
+}
+
+// metric is the sum of a metric's series, as the process itself tells.
+func metric(ctx context.Context, p *Process, name string) (sum float64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(p.ready, "/readyz")+"/metrics", nil)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	page, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err
+	}
+	found := false
+	for line := range strings.Lines(string(page)) {
+		line = strings.TrimSpace(line)
+		at := strings.LastIndexByte(line, ' ')
+		if base, _, _ := strings.Cut(line[:max(at, 0)], "{"); base != name {
+			continue
+		}
+		n, err := strconv.ParseFloat(line[at+1:], 64)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", line, err)
+		}
+		sum, found = sum+n, true
+	}
+	if !found {
+		return 0, fmt.Errorf("%s has no metric %s", p.Name, name)
+	}
+	return sum, nil
 }
 
 // said looks for what no process may say.

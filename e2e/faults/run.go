@@ -48,9 +48,8 @@ type Run struct {
 
 	others sync.RWMutex // held for writing by who can bear no fault beside it
 
-	healed int64 // when the last act was, Unix ns; set before the judgement
-
 	incomplete atomic.Int64 // welcomes that were not complete
+	mended     atomic.Int64 // NATS servers that were started anew after a full disk
 	lively     atomic.Bool  // devices leave by their own will, and send updates
 
 	// guarded by strainMu
@@ -62,6 +61,7 @@ type Run struct {
 	publishes []*e2e.Publish
 	eras      []era // that have ended, by shard and time
 	faults    []string
+	befallen  map[Kind]int
 }
 
 // An era is what a shard's log was until a backup was put in its place.
@@ -70,16 +70,18 @@ type era struct {
 	last   string // stamp of the backup's last record
 	logs   map[string][]e2e.Entry
 	newest string          // stamp of the last record that was there
-	stored map[string]bool // events that were there, by user and frame with a blank stamp
-	until  int64           // when the backup was in its place, Unix ns
+	stored map[string]bool // events that the backup does not have, by user and frame with a blank stamp
+	from   int64           // when the restore began, Unix ns
+	until  int64           // when the backup was in its place
 }
 
 // A Report says what a run was and what was found.
 type Report struct {
 	Seed       uint64
-	Faults     map[Kind]int
+	Faults     map[Kind]int // those that met something
 	Events     int
-	Resumes    int           // connections that began with a cursor
+	Resumes    int           // connections that began with a cursor and were welcomed
+	Mended     int64         // NATS servers that were started anew after a full disk
 	Incomplete int64         // welcomes that were not complete
 	CaughtUp   time.Duration // after the last heal
 	Wrong      []string
@@ -100,12 +102,10 @@ func (r *Run) wrong(format string, args ...any) {
 func Do(ctx context.Context, programs Programs, dir string, s Schedule, load Load, log func(format string, args ...any)) (Report, error) {
 	r := &Run{
 		Schedule: s, load: load, log: log, strains: make(map[*Link]int), backups: make(map[int]backup),
-		http: &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{Timeout: dialPatience}).DialContext}},
+		befallen: make(map[Kind]int),
+		http:     &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{Timeout: dialPatience}).DialContext}},
 	}
-	report := Report{Seed: s.Seed, Faults: make(map[Kind]int)}
-	for _, a := range s.Acts {
-		report.Faults[a.Kind]++
-	}
+	report := Report{Seed: s.Seed, Faults: r.befallen}
 	queue := 100_000
 	if s.ShortQueue {
 		queue = 0 // as PubNub's
@@ -129,7 +129,7 @@ func Do(ctx context.Context, programs Programs, dir string, s Schedule, load Loa
 			}
 		}
 	}
-	report.Incomplete = r.incomplete.Load()
+	report.Incomplete, report.Mended = r.incomplete.Load(), r.mended.Load()
 	return report, err
 }
 
@@ -171,7 +171,6 @@ func (r *Run) run(ctx context.Context, report *Report) error {
 		return err
 	}
 	healed := time.Now()
-	r.healed = healed.UnixNano()
 	stop()
 	flow.Wait()
 	r.lively.Store(false)
@@ -182,6 +181,7 @@ func (r *Run) run(ctx context.Context, report *Report) error {
 		r.wrong("not caught up within %v of the last heal: %v", caughtUpWithin, err)
 	}
 	report.CaughtUp = time.Since(healed)
+	r.useful(ctx)
 	report.Events = len(r.publishes)
 	return r.judge(ctx, report)
 }
@@ -194,8 +194,15 @@ func (r *Run) suffer(ctx context.Context) error {
 	for _, a := range r.Acts {
 		all.Go(func() {
 			sleep(ctx, time.Until(began.Add(a.At)))
-			if err := r.befall(ctx, a); err != nil {
+			switch err := r.befall(ctx, a); {
+			case errors.Is(err, errMissed):
+				r.note("%s met nothing", a.Kind)
+			case err != nil:
 				errs <- fmt.Errorf("%s: %w", a.Kind, err)
+			default:
+				r.mu.Lock()
+				r.befallen[a.Kind]++
+				r.mu.Unlock()
 			}
 		})
 	}
@@ -271,6 +278,12 @@ func (r *Run) behind(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return r.behindOn(records)
+}
+
+// behindOn says what of the log's records is not yet where it belongs, and what is not
+// in them.
+func (r *Run) behindOn(records []e2e.Record) error {
 	logs := e2e.LogsOf(records)
 	stored := make(map[string]bool)
 	for user, log := range logs {
@@ -303,7 +316,7 @@ func (r *Run) behind(ctx context.Context) error {
 		}
 	}
 	if away+lacking > 0 {
-		return fmt.Errorf("%d devices are not connected, %d lack events, one of them %s", away, lacking, example)
+		return fmt.Errorf("%d devices are not connected and caught up, %d lack events or an answer, one of them %s", away, lacking, example)
 	}
 	return nil
 }
@@ -414,8 +427,69 @@ func recordOf(shard int, m jetstream.Msg) (one e2e.Record, seq uint64, err error
 	return one, meta.Sequence.Stream, nil
 }
 
-// restore puts the backup of a shard in its place, while nobody can write.
+// useful looks whether everything does its work again, with nobody's help: it is ready,
+// each edge relays and each bridge writes.
+func (r *Run) useful(ctx context.Context) {
+	c := r.cluster
+	try := func(what string, do func(ctx context.Context) error) {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		for {
+			err := do(ctx)
+			if err == nil {
+				return
+			}
+			if !sleep(ctx, time.Second) {
+				r.wrong("%s %v after the last heal: %v", what, patience, err)
+				return
+			}
+		}
+	}
+	for _, p := range c.all() {
+		try(p.Name+" is not ready", func(ctx context.Context) error {
+			if code := status(ctx, p.ready); code != http.StatusOK {
+				return fmt.Errorf("it answers %d", code)
+			}
+			return nil
+		})
+	}
+	for i, p := range c.Edges {
+		d := &client{run: r, user: userNo(i), id: deviceNo(r.load.Users*r.load.DevicesEach + i), edge: p.Name, have: make(map[string]bool)}
+		try(p.Name+" does not relay", func(ctx context.Context) error {
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			go d.connect(ctx)
+			for range 100 {
+				if _, current := d.lacks(nil); current {
+					return nil
+				}
+				sleep(ctx, 50*time.Millisecond)
+			}
+			return errors.New("nobody is caught up there")
+		})
+	}
+	for _, p := range c.Bridges {
+		try(p.Name+" writes nothing", func(ctx context.Context) error {
+			n, err := metric(ctx, p, "reprise_bridge_shards")
+			if err == nil && n == 0 {
+				err = errors.New("it has no shard")
+			}
+			return err
+		})
+	}
+}
+
+// restore puts the backup of a shard in its place, while nobody can write and nothing
+// else is wrong, and returns when every edge must know of it.
 func (r *Run) restore(ctx context.Context, shard int) error {
+	if err := r.replace(ctx, shard); err != nil {
+		return err
+	}
+	sleep(ctx, unaware)
+	return nil
+}
+
+func (r *Run) replace(ctx context.Context, shard int) error {
 	for _, b := range r.cluster.Bridges {
 		b.busy.Lock()
 		defer b.busy.Unlock()
@@ -433,6 +507,7 @@ func (r *Run) restore(ctx context.Context, shard int) error {
 	if err != nil {
 		return err
 	}
+	began := time.Now().UnixNano()
 	b, ok := r.backups[shard]
 	if !ok || len(records) == 0 {
 		return fmt.Errorf("no backup of shard %d, or no record in it", shard)
@@ -441,12 +516,7 @@ func (r *Run) restore(ctx context.Context, shard int) error {
 		return err
 	}
 	r.cluster.read[shard].forget()
-	old := era{shard: shard, logs: e2e.LogsOf(records), newest: records[len(records)-1].Hlc, stored: make(map[string]bool), until: time.Now().UnixNano()}
-	for user, log := range old.logs {
-		for _, e := range log {
-			old.stored[user+e2e.Blank(e.Frame)] = true
-		}
-	}
+	old := era{shard: shard, logs: e2e.LogsOf(records), newest: records[len(records)-1].Hlc, stored: make(map[string]bool), from: began, until: time.Now().UnixNano()}
 	if err := r.insist(ctx, "reading after a restore", func() error {
 		records, err := r.cluster.recordsOf(ctx, shard)
 		if err == nil && len(records) > 0 {
@@ -455,6 +525,11 @@ func (r *Run) restore(ctx context.Context, shard int) error {
 		return err
 	}); err != nil {
 		return err
+	}
+	for _, rec := range records {
+		if rec.Hlc > old.last && rec.User != "" {
+			old.stored[rec.User+e2e.Blank(rec.Frame)] = true
+		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -104,7 +104,7 @@ func Plan(seed uint64, n int, kinds ...Kind) Schedule {
 	if len(kinds) == 0 {
 		kinds = Kinds
 	}
-	s := Schedule{Seed: seed, ShortQueue: chance.IntN(2) == 0}
+	s := Schedule{Seed: seed}
 	var deck []Kind
 	for range n {
 		if len(deck) == 0 {
@@ -122,7 +122,7 @@ func Plan(seed uint64, n int, kinds ...Kind) Schedule {
 		case RollingRestart, DeleteConsumer, DeleteAllConsumers, RestoreBackup:
 			a.For = 0
 		case PubNubDown:
-			a.For = between(3*time.Second, 10*time.Second) // longer than a short queue lasts
+			a.For, s.ShortQueue = between(3*time.Second, 10*time.Second), true // longer than its queue lasts
 		}
 		s.Acts = append(s.Acts, a)
 	}
