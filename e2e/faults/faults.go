@@ -270,7 +270,7 @@ func (c *Cluster) deleteConsumer(ctx context.Context, shard int, edge string) er
 
 // deleteOne deletes a consumer, as far as other faults let it.
 func (c *Cluster) deleteOne(ctx context.Context, stream, consumer string) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	for ctx.Err() == nil {
 		ask, done := context.WithTimeout(ctx, time.Second)
@@ -308,7 +308,7 @@ func (c *Cluster) deleteAllConsumers(ctx context.Context) error {
 
 // hit kills or pauses the node that ask names.
 func (c *Cluster) hit(ctx context.Context, a Act, ask func(context.Context) (string, error)) error {
-	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
+	asking, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	for asking.Err() == nil {
 		once, done := context.WithTimeout(asking, time.Second)

@@ -62,7 +62,8 @@ func (r *Run) judge(ctx context.Context, report *Report) error {
 		user := userNo(u)
 		h.Logs[user] = logs[user]
 		if special[user] != nil {
-			r.judgeEras(user, special[user], publishes[user], logs[user])
+			now := era{logs: logs, gap: lastGap(records, e2e.ShardOf(user, shards)), until: time.Now().Add(time.Hour).UnixNano()}
+			r.judgeEras(user, special[user], publishes[user], now)
 			delete(h.Logs, user)
 		} else {
 			h.Publishes = append(h.Publishes, publishes[user]...)
@@ -117,23 +118,23 @@ func (r *Run) snapshot(ctx context.Context) (records []e2e.Record, connections [
 // judgeEras judges the connections of a user whose log was replaced, each by the log
 // that it can have seen: one that began before the replacement, or soon after it at an
 // edge that did not know yet, by the older one; any other by the newer one.
-func (r *Run) judgeEras(user string, conns []e2e.Connection, publishes []e2e.Publish, log []e2e.Entry) {
+func (r *Run) judgeEras(user string, conns []e2e.Connection, publishes []e2e.Publish, now era) {
 	var eras []era
 	for _, e := range r.eras {
 		if e.shard == e2e.ShardOf(user, shards) {
 			eras = append(eras, e)
 		}
 	}
-	eras = append(eras, era{logs: map[string][]e2e.Entry{user: log}, until: time.Now().Add(time.Hour).UnixNano()})
-	// A cursor from before the loss was noted meets the gap.
+	eras = append(eras, now)
+	// A cursor from before the mark that notes the loss meets it.
 	excuses := func(c e2e.Connection, n int) []string {
-		if n == 0 && c.Frames[len(c.Frames)-1].At < eras[0].from || n > 0 && c.Since > eras[n-1].newest && c.Since != "earliest" {
+		if n == 0 && c.Frames[len(c.Frames)-1].At < eras[0].from || n > 0 && c.Since >= max(eras[n-1].newest, eras[n].gap) && c.Since != "earliest" {
 			return nil
 		}
 		return []string{"store_reset", "future_cursor", "upstream_gap"}
 	}
 	last := excuses(e2e.Connection{Since: "earliest"}, len(eras)-1)
-	for _, v := range e2e.Judge(e2e.History{Publishes: publishes, Logs: eras[len(eras)-1].logs, Excuses: last}) {
+	for _, v := range e2e.Judge(e2e.History{Publishes: publishes, Logs: map[string][]e2e.Entry{user: now.logs[user]}, Excuses: last}) {
 		// What the backup did not have comes again where PubNub still has it.
 		if v.Rule != e2e.Swapped {
 			r.wrong("%s", v)
@@ -159,12 +160,22 @@ func (r *Run) judgeEras(user string, conns []e2e.Connection, publishes []e2e.Pub
 				found = nil
 				break
 			}
-			found = append(found, some...)
+			found = some
 		}
 		for _, v := range found {
 			r.wrong("%s (connection %d of the user, whose log was replaced)", v, i+1)
 		}
 	}
+}
+
+// lastGap is the stamp of the last gap that was noted in a shard; "" is none.
+func lastGap(records []e2e.Record, shard int) (last string) {
+	for _, rec := range records {
+		if rec.Shard == shard && rec.Gap {
+			last = rec.Hlc
+		}
+	}
+	return last
 }
 
 // claimsLost says whether a connection was told that it is complete, although it came

@@ -70,6 +70,7 @@ type era struct {
 	last   string // stamp of the backup's last record
 	logs   map[string][]e2e.Entry
 	newest string          // stamp of the last record that was there
+	gap    string          // and of the last gap that was noted; "" is none
 	stored map[string]bool // events that the backup does not have, by user and frame with a blank stamp
 	from   int64           // when the restore began, Unix ns
 	until  int64           // when the backup was in its place
@@ -526,6 +527,7 @@ func (r *Run) replace(ctx context.Context, shard int) error {
 	}); err != nil {
 		return err
 	}
+	old.gap = lastGap(records, shard)
 	for _, rec := range records {
 		if rec.Hlc > old.last && rec.User != "" {
 			old.stored[rec.User+e2e.Blank(rec.Frame)] = true
