@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -77,6 +78,10 @@ func (l *Log) followAnnouncements(ctx context.Context, next *uint64, fn func([]b
 	}
 	ctx, release := l.untilReconnected(ctx)
 	defer release()
+	var at atomic.Uint64
+	at.Store(*next - 1)
+	ctx, stop := l.untilStalled(ctx, &at, func(ctx context.Context) (uint64, error) { return l.lastOn(ctx, announcementsStream, ">") })
+	defer stop()
 	c, err := l.ephemeral(ctx, announcementsStream, jetstream.ConsumerConfig{
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: *next,
 	})
@@ -90,6 +95,7 @@ func (l *Log) followAnnouncements(ctx context.Context, next *uint64, fn func([]b
 			return cmp.Or(context.Cause(ctx), err)
 		}
 		*next = d.seq + 1
+		at.Store(d.seq)
 		fn(m.Data(), d.stored)
 	}
 }

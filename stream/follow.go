@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -106,6 +107,7 @@ type follower struct {
 	// halfOpen is how many connections of the log were half open when the consumer was
 	// deleted last; -1 is never: the process before may have been on a machine that died.
 	halfOpen int64
+	stalled  bool // the consumer that is there has come to a stand
 
 	mu     sync.Mutex
 	newest string // reply subject that acknowledges the newest record, "" when it is acknowledged
@@ -243,6 +245,15 @@ func (f *follower) consume(ctx context.Context) error {
 	defer it.Stop()
 	ctx, release := f.log.untilReconnected(ctx)
 	defer release()
+	var at atomic.Uint64
+	at.Store(f.at.Seq)
+	ctx, calm := f.log.untilStalled(ctx, &at, func(ctx context.Context) (uint64, error) {
+		if seen := f.log.sights.ends[f.shard.n].Load(); seen == nil || seen.seq <= at.Load() {
+			return 0, nil
+		}
+		return f.log.lastOn(ctx, f.shard.stream, ">")
+	})
+	defer calm()
 	acking, stop := context.WithCancel(ctx)
 	var acker sync.WaitGroup
 	acker.Go(func() { f.ack(acking) })
@@ -251,11 +262,14 @@ func (f *follower) consume(ctx context.Context) error {
 	for n := 1; ; n++ {
 		m, err := it.Next(jetstream.NextContext(ctx))
 		if err != nil {
-			return cmp.Or(context.Cause(ctx), err)
+			err = cmp.Or(context.Cause(ctx), err)
+			f.stalled = errors.Is(err, errStalled)
+			return err
 		}
 		if err := f.deliver(ctx, m); err != nil {
 			return err
 		}
+		at.Store(f.at.Seq)
 		f.mu.Lock()
 		f.newest = m.Reply()
 		f.mu.Unlock()
@@ -267,7 +281,8 @@ func (f *follower) consume(ctx context.Context) error {
 
 // consumer is this edge's consumer, about to deliver the next record. One that is
 // there is reset, unless a connection was given up without the server's knowing: a
-// pull that came over it would be given records, which the deletion ends. To make one takes an election, which takes seconds while a server is
+// pull that came over it would be given records, which the deletion ends. Nor is one
+// that has come to a stand: another one may be led by another server. To make one takes an election, which takes seconds while a server is
 // down, and an edge that made another one meanwhile would wait for the next.
 func (f *follower) consumer(ctx context.Context) (jetstream.Consumer, error) {
 	js, want := f.log.js, jetstream.ConsumerConfig{
@@ -283,7 +298,7 @@ func (f *follower) consumer(ctx context.Context) (jetstream.Consumer, error) {
 	}
 	halfOpen := f.log.halfOpen.Load()
 	c, err := jetstream.Consumer(nil), errOther
-	if halfOpen == f.halfOpen {
+	if halfOpen == f.halfOpen && !f.stalled {
 		c, err = f.rewound(ctx, want)
 	}
 	switch {
@@ -298,7 +313,7 @@ func (f *follower) consumer(ctx context.Context) (jetstream.Consumer, error) {
 		if err := js.DeleteConsumer(ctx, f.shard.stream, want.Durable); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 			return nil, err
 		}
-		f.halfOpen = halfOpen
+		f.halfOpen, f.stalled = halfOpen, false
 	}
 	f.misses = 0
 	return js.CreateConsumer(ctx, f.shard.stream, want)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -16,17 +17,17 @@ type keyFollower struct {
 	bucket  string
 	filter  string
 	fn      func(m jetstream.Msg, seq uint64)
-	current func() // nil once it was called
-	at      uint64 // newest record that was handed out since the consumer was made
+	current func()        // nil once it was called
+	at      atomic.Uint64 // newest record that was handed out since the consumer was made
 }
 
 // follow consumes, again and again, until ctx ends. anew is what it says in the
 // log when it has to begin again.
 func (f *keyFollower) follow(ctx context.Context, anew string) {
 	for n := 0; ctx.Err() == nil; n++ {
-		f.at = 0
+		f.at.Store(0)
 		err := f.consume(ctx)
-		if f.at != 0 {
+		if f.at.Load() != 0 {
 			n = 0
 		}
 		if ctx.Err() == nil {
@@ -36,22 +37,16 @@ func (f *keyFollower) follow(ctx context.Context, anew string) {
 	}
 }
 
-const (
-	// currentPatience is how long nothing comes before the end is looked for anew:
-	// the record there may have been deleted before it was handed out.
-	currentPatience = time.Second
-	// silentMost is for how many of those nothing comes before the consumer is taken
-	// for dead. The client's own watch begins anew with each wait.
-	silentMost = 4
-)
-
-// errSilent says that a consumer does not deliver what there is.
-var errSilent = errors.New("the consumer delivers nothing, and there is more")
+// currentPatience is how long nothing comes before the end is looked for anew:
+// the record there may have been deleted before it was handed out.
+const currentPatience = time.Second
 
 // consume hands out the newest record of every key and then what comes.
 func (f *keyFollower) consume(ctx context.Context) error {
 	ctx, release := f.log.untilReconnected(ctx)
 	defer release()
+	ctx, stop := f.log.untilStalled(ctx, &f.at, f.end)
+	defer stop()
 	end, err := f.end(ctx)
 	if err != nil {
 		return err
@@ -69,10 +64,10 @@ func (f *keyFollower) deliver(ctx context.Context, end uint64) error {
 		return err
 	}
 	defer c.stop()
-	for silent := 0; ; {
+	for {
 		wait, cancel := ctx, context.CancelFunc(func() {})
 		if f.current != nil {
-			if f.at >= end {
+			if f.at.Load() >= end {
 				f.current()
 				f.current = nil
 				continue
@@ -84,14 +79,11 @@ func (f *keyFollower) deliver(ctx context.Context, end uint64) error {
 		switch {
 		case err == nil:
 			// What fn makes nothing of, the mark of a deletion say, only moves the position.
-			f.at, silent = d.seq, 0
+			f.at.Store(d.seq)
 			f.fn(m, d.seq)
 		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
 			if end, err = f.end(ctx); err != nil {
 				return err
-			}
-			if silent++; silent == silentMost && f.at < end {
-				return errSilent
 			}
 		default:
 			return cmp.Or(context.Cause(ctx), err)
@@ -101,9 +93,5 @@ func (f *keyFollower) deliver(ctx context.Context, end uint64) error {
 
 // end is the sequence of the newest record as the bucket's leader knows it, 0 when there is none.
 func (f *keyFollower) end(ctx context.Context) (uint64, error) {
-	m, err := f.log.leaderGet(ctx, kvStream(f.bucket), msgGet{LastFor: f.filter})
-	if errors.Is(err, errNoMessage) {
-		return 0, nil
-	}
-	return m.Seq, err
+	return f.log.lastOn(ctx, kvStream(f.bucket), f.filter)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -36,14 +37,14 @@ func (l *Log) FollowOutbox(ctx context.Context, shard int, fn func(Pending)) err
 	}
 	f := &outboxFollower{log: l, shard: shard, fn: fn}
 	for n := 0; ctx.Err() == nil; n++ {
-		before := f.seq
+		before := f.seq.Load()
 		err := f.consume(ctx)
-		if f.seq != before {
+		if f.seq.Load() != before {
 			n = 0
 		}
 		if ctx.Err() == nil {
 			l.inst.remade.Add(ctx, 1)
-			l.logger.Warn("outbox is followed anew", "shard", shard, "seq", f.seq, "err", err)
+			l.logger.Warn("outbox is followed anew", "shard", shard, "seq", f.seq.Load(), "err", err)
 			retry(ctx, n)
 		}
 	}
@@ -56,10 +57,10 @@ type outboxFollower struct {
 	log    *Log
 	shard  int
 	fn     func(Pending)
-	seq    uint64    // the newest entry that was handed out
-	stored time.Time // and when it was stored
-	making string    // the attempt whose consumer has not come; "" is none
-	misses int       // how often that was asked for in vain
+	seq    atomic.Uint64 // the newest entry that was handed out
+	stored time.Time     // and when it was stored
+	making string        // the attempt whose consumer has not come; "" is none
+	misses int           // how often that was asked for in vain
 }
 
 // consume makes the consumer anew and hands out what it delivers. The deletion
@@ -67,6 +68,10 @@ type outboxFollower struct {
 func (f *outboxFollower) consume(ctx context.Context) error {
 	ctx, release := f.log.untilReconnected(ctx)
 	defer release()
+	ctx, stop := f.log.untilStalled(ctx, &f.seq, func(ctx context.Context) (uint64, error) {
+		return f.log.lastOn(ctx, outboxStream, outboxSubject(f.shard, "*"))
+	})
+	defer stop()
 	c, err := f.consumer(ctx)
 	if err != nil {
 		return err
@@ -141,10 +146,11 @@ const metaMade = "reprise-made"
 // server that has lost its newest.
 func (f *outboxFollower) deliver(m jetstream.Msg, meta *jetstream.MsgMetadata) {
 	seq := meta.Sequence.Stream
-	if seq <= f.seq && !meta.Timestamp.After(f.stored) {
+	if seq <= f.seq.Load() && !meta.Timestamp.After(f.stored) {
 		return
 	}
-	f.seq, f.stored = seq, meta.Timestamp
+	f.stored = meta.Timestamp
+	f.seq.Store(seq)
 	u, err := parseUpdate(m.Subject(), m.Headers(), m.Data())
 	if err != nil {
 		// Perhaps a newer build's, so it stays.

@@ -18,7 +18,7 @@ var (
 	schedules = flag.Int("schedules", 2, "how many schedules are run")
 	from      = flag.Uint64("from", 1, "the seed of the first; the others follow it")
 	acts      = flag.Int("acts", len(Kinds), "faults of a schedule")
-	keep      = flag.String("keep", "", "directory for what the programs of a failed run said")
+	keep      = flag.String("keep", "", "directory for what the programs of a failed or slow run said")
 	reports   = flag.String("reports", "", "file to which a line of JSON is added for each schedule")
 	only      = flag.String("only", "", "faults that are used, separated by commas; none are all")
 )
@@ -87,6 +87,10 @@ func TestSchedules(t *testing.T) {
 	}
 }
 
+// slow is for how long after the last heal somebody was behind in a run that is worth a
+// look.
+const slow = caughtUpWithin / 2
+
 // enough is how many schedules say something of every fault.
 const enough = 200
 
@@ -113,7 +117,7 @@ func runSeed(t *testing.T, p Programs, s Schedule) Report {
 	}
 	t.Logf("%d events, %d resumes, %d welcomes not complete, caught up %v after the last heal, %d NATS servers started anew after a full disk",
 		report.Events, report.Resumes, report.Incomplete, report.CaughtUp, report.Mended)
-	if !t.Failed() && *keep != "" {
+	if !t.Failed() && report.CaughtUp < slow && *keep != "" {
 		os.RemoveAll(dir)
 	}
 	if *reports != "" {

@@ -16,7 +16,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go"
 
 	"reprise/bridge/pubnubtest"
 	"reprise/e2e"
@@ -266,9 +266,12 @@ func (r *Run) keepPublishing(ctx context.Context) {
 func (r *Run) settle(ctx context.Context) (last error) {
 	ctx, cancel := context.WithTimeout(ctx, caughtUpWithin)
 	defer cancel()
-	for {
+	for n := 1; ; n++ {
 		if last = r.behind(ctx); last == nil || !sleep(ctx, 250*time.Millisecond) {
 			return last
+		}
+		if n%16 == 0 {
+			r.note("not yet: %v", last)
 		}
 	}
 }
@@ -363,33 +366,56 @@ func (c *Cluster) recordsOf(ctx context.Context, shard int) ([]e2e.Record, error
 	if read.next > last {
 		return read.records, nil
 	}
-	consumer, err := s.CreateConsumer(ctx, jetstream.ConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: read.next,
-		AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: 10 * time.Second})
-	if err != nil {
-		return nil, err
-	}
 	for read.next <= last {
-		batch, err := consumer.Fetch(int(min(last-read.next+1, 1000)), jetstream.FetchMaxWait(3*time.Second))
-		if err != nil {
-			return nil, err
-		}
 		before := read.next
-		for m := range batch.Messages() {
+		err := c.direct(ctx, eventsStream(shard), read.next, func(m *nats.Msg) error {
 			one, seq, err := recordOf(shard, m)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			if seq != read.next {
-				return nil, fmt.Errorf("record %d came where %d was due", seq, read.next)
+				return fmt.Errorf("record %d came where %d was due", seq, read.next)
 			}
 			read.records = append(read.records, one)
 			read.next++
-		}
-		if err := batch.Error(); err != nil || read.next == before {
+			return nil
+		})
+		if read.next == before && !sleep(ctx, 50*time.Millisecond) { // that replica lags, or is gone
 			return nil, fmt.Errorf("%d records are left: %w", last-read.next+1, err)
 		}
 	}
 	return read.records, nil
+}
+
+// direct calls fn for up to a thousand messages of a stream from seq on, as some replica
+// has them.
+func (c *Cluster) direct(ctx context.Context, stream string, seq uint64, fn func(*nats.Msg) error) error {
+	inbox := nats.NewInbox()
+	sub, err := c.nc.SubscribeSync(inbox)
+	if err != nil {
+		return err
+	}
+	defer sub.Unsubscribe()
+	if err := c.nc.PublishRequest("$JS.API.DIRECT.GET."+stream, inbox, fmt.Appendf(nil, `{"seq":%d,"next_by_subj":">","batch":1000}`, seq)); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	for {
+		m, err := sub.NextMsgWithContext(ctx)
+		if err != nil {
+			return err
+		}
+		switch status := m.Header.Get("Status"); {
+		case status == "204": // the end of the batch
+			return nil
+		case status != "" || len(m.Header) == 0:
+			return fmt.Errorf("direct get: %s %s", status, m.Header.Get("Description"))
+		}
+		if err := fn(m); err != nil {
+			return err
+		}
+	}
 }
 
 // readShard is what was read of a shard.
@@ -406,26 +432,29 @@ func (s *readShard) forget() {
 	s.records, s.next = nil, 0
 }
 
-func recordOf(shard int, m jetstream.Msg) (one e2e.Record, seq uint64, err error) {
-	meta, err := m.Metadata()
-	if err != nil {
-		return one, 0, err
-	}
+func recordOf(shard int, m *nats.Msg) (one e2e.Record, seq uint64, err error) {
 	h := func(key string) string {
-		if v := m.Headers()[key]; len(v) > 0 {
+		if v := m.Header[key]; len(v) > 0 {
 			return v[0]
 		}
 		return ""
 	}
-	one = e2e.Record{Shard: shard, User: strings.TrimPrefix(m.Subject(), fmt.Sprintf("reprise.ev.%d.", shard)), ID: h("Nats-Msg-Id"),
-		Hlc: h("Reprise-Hlc"), Gap: h("Reprise-Gap-From") != "", Frame: string(m.Data()), Stored: meta.Timestamp.UnixNano()}
+	if seq, err = strconv.ParseUint(h("Nats-Sequence"), 10, 64); err != nil {
+		return one, 0, fmt.Errorf("Nats-Sequence: %w", err)
+	}
+	stored, err := time.Parse(time.RFC3339Nano, h("Nats-Time-Stamp"))
+	if err != nil {
+		return one, 0, fmt.Errorf("record %d: Nats-Time-Stamp: %w", seq, err)
+	}
+	one = e2e.Record{Shard: shard, User: strings.TrimPrefix(h("Nats-Subject"), fmt.Sprintf("reprise.ev.%d.", shard)), ID: h("Nats-Msg-Id"),
+		Hlc: h("Reprise-Hlc"), Gap: h("Reprise-Gap-From") != "", Frame: string(m.Data), Stored: stored.UnixNano()}
 	if one.User == "_" {
 		one.User = ""
 	}
 	if one.Writer, err = strconv.ParseUint(h("Reprise-Writer"), 10, 64); err != nil {
-		return one, 0, fmt.Errorf("record %d: Reprise-Writer: %w", meta.Sequence.Stream, err)
+		return one, 0, fmt.Errorf("record %d: Reprise-Writer: %w", seq, err)
 	}
-	return one, meta.Sequence.Stream, nil
+	return one, seq, nil
 }
 
 // useful looks whether everything does its work again, with nobody's help: it is ready,
