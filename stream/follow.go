@@ -178,29 +178,47 @@ var errReconnected = errors.New("reconnected")
 // errReplaced says that the stream is not the one that was followed.
 var errReplaced = errors.New("the stream was replaced")
 
+// compare says whether the stream, as who answers for it knows it, is not the one that
+// was followed.
+func (f *follower) compare(ctx context.Context) (state streamState, replaced bool, err error) {
+	ask, cancel := context.WithTimeout(ctx, leaderTimeout)
+	state, err = f.log.info(ask, f.shard.n)
+	cancel()
+	if err != nil || state.Last < f.at.Seq {
+		return state, err == nil, err
+	}
+	if f.at.Seq < max(state.First, 1) {
+		return state, false, nil
+	}
+	m, err := f.log.leaderGet(ctx, f.shard.stream, msgGet{Seq: f.at.Seq})
+	if errors.Is(err, errNoMessage) {
+		return state, false, nil
+	}
+	if err != nil {
+		return state, false, err
+	}
+	r, _, err := parseLeader(m)
+	return state, err == nil && r.Hlc != f.at.Hlc, nil
+}
+
 // check compares the stream with the position before following goes on. It
 // hands out a KindLost when retention has overtaken, a KindReset when the
 // stream was replaced.
 func (f *follower) check(ctx context.Context) error {
-	ask, cancel := context.WithTimeout(ctx, leaderTimeout)
-	state, err := f.log.info(ask, f.shard.n)
-	cancel()
+	state, replaced, err := f.compare(ctx)
+	if err == nil && replaced {
+		f.shard.mu.Lock()
+		f.shard.followed = false // until this is found out, no cursor can be judged
+		f.shard.mu.Unlock()
+		if err = f.log.sure(ctx, f.shard.n); err == nil {
+			state, replaced, err = f.compare(ctx)
+		}
+	}
 	if err != nil {
 		return err
 	}
-	if state.Last < f.at.Seq {
+	if replaced {
 		return f.reset(ctx)
-	}
-	if f.at.Seq >= max(state.First, 1) {
-		m, err := f.log.leaderGet(ctx, f.shard.stream, msgGet{Seq: f.at.Seq})
-		if err != nil && !errors.Is(err, errNoMessage) {
-			return err
-		}
-		if err == nil {
-			if r, _, err := parseLeader(m); err == nil && r.Hlc != f.at.Hlc {
-				return f.reset(ctx)
-			}
-		}
 	}
 	if state.First > f.at.Seq+1 {
 		lost := Position{Seq: state.First - 1, Hlc: f.at.Hlc}

@@ -46,6 +46,14 @@ func (l *Log) Resume(ctx context.Context, user string, since, floor hlc.Timestam
 			return 0, "", err
 		}
 		if since > end.Hlc {
+			if err = l.sure(ctx, s.n); err == nil {
+				end, err = l.End(ctx, s.n)
+			}
+			if err != nil {
+				return 0, "", err
+			}
+		}
+		if since > end.Hlc {
 			return hlc.Zero, FutureCursor, nil
 		}
 		// A mark may lie between what was handed out and the end.
