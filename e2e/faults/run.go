@@ -171,6 +171,11 @@ func (r *Run) run(ctx context.Context, report *Report) error {
 	if err := r.suffer(ctx); err != nil {
 		return err
 	}
+	if r.Lost > 0 {
+		if err := r.cluster.Nodes[r.Lost-1].stop(syscall.SIGKILL); err != nil {
+			return err
+		}
+	}
 	healed := time.Now()
 	stop()
 	flow.Wait()
@@ -475,7 +480,10 @@ func (r *Run) useful(ctx context.Context) {
 			}
 		}
 	}
-	for _, p := range c.all() {
+	for i, p := range c.all() {
+		if i == r.Lost-1 {
+			continue
+		}
 		try(p.Name+" is not ready", func(ctx context.Context) error {
 			if code := status(ctx, p.ready); code != http.StatusOK {
 				return fmt.Errorf("it answers %d", code)

@@ -75,12 +75,15 @@ type Schedule struct {
 	// ShortQueue lets PubNub's queue be as long as the real one's: what falls out
 	// of it comes from history, and later than what was published after it.
 	ShortQueue bool
-	Acts       []Act // by At
+	// Lost is the NATS server that is killed at the end and never comes back, from 1;
+	// 0 is none.
+	Lost int
+	Acts []Act // by At
 }
 
 func (s Schedule) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d, PubNub's queue is short: %v\n", s.Seed, s.ShortQueue)
+	fmt.Fprintf(&b, "seed %d, PubNub's queue is short: %v, NATS server %d (0 is none) is lost for good at the end\n", s.Seed, s.ShortQueue, s.Lost)
 	for _, a := range s.Acts {
 		fmt.Fprintln(&b, a)
 	}
@@ -104,7 +107,7 @@ func Plan(seed uint64, n int, kinds ...Kind) Schedule {
 	if len(kinds) == 0 {
 		kinds = Kinds
 	}
-	s := Schedule{Seed: seed}
+	s := Schedule{Seed: seed, Lost: max(0, chance.IntN(2*nodes)-nodes+1)} // one in two times
 	var deck []Kind
 	for range n {
 		if len(deck) == 0 {
