@@ -300,8 +300,9 @@ func (f *follower) consume(ctx context.Context) error {
 // consumer is this edge's consumer, about to deliver the next record. One that is
 // there is reset, unless a connection was given up without the server's knowing: a
 // pull that came over it would be given records, which the deletion ends. Nor is one
-// that has come to a stand: another one may be led by another server. To make one takes an election, which takes seconds while a server is
-// down, and an edge that made another one meanwhile would wait for the next.
+// that has come to a stand: another one may be led by another server. To make one takes
+// an election, which takes seconds while a server is down, and an edge that made another
+// one meanwhile would wait for the next.
 func (f *follower) consumer(ctx context.Context) (jetstream.Consumer, error) {
 	js, want := f.log.js, jetstream.ConsumerConfig{
 		Durable:           edgePrefix + f.log.cfg.Node,

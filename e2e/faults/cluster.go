@@ -32,6 +32,8 @@ const (
 // A Shape is what a cluster is made of, beside the three NATS servers.
 type Shape struct {
 	Shards, Bridges, Edges int
+	// Forgetful edges remember next to nothing: what a device missed is read from the log.
+	Forgetful bool
 	// Straight is without links and without disks of their own, to measure.
 	Straight bool
 }
@@ -116,8 +118,10 @@ func (c *Cluster) start(ctx context.Context, programs Programs, config pubnubtes
 		p := c.process(name, "http://"+host+":9090/readyz", programs.Reprise, "edge", "--node", name, "--nats-url", urls,
 			"--stream-shards", strconv.Itoa(c.Shape.Shards), "--stream-replicas", "3", "--listen", host+":8080", "--admin-listen", host+":9090",
 			"--auth", "none", "--log-format", "json", "--pubnub-publish-key", "demo",
-			"--ping-interval", "2s", "--idle-timeout", "5s", "--drain", "1s",
-			"--tail-per-user", "4", "--tail-linger", "2s") // most of what was missed is read from the log
+			"--ping-interval", "2s", "--idle-timeout", "5s", "--drain", "1s")
+		if c.Shape.Forgetful {
+			p.args = append(p.args, "--tail-per-user", "4", "--tail-linger", "2s")
+		}
 		p.env = []string{"GORACE=halt_on_error=1"}
 		c.Edges = append(c.Edges, p)
 	}

@@ -20,7 +20,7 @@
 // It is a module of its own because it wants the machine for itself: time is part of
 // what is promised.
 //
-//	go test . -run '^TestSchedules$' -v -timeout 0 -parallel 3 -args -schedules 200 -acts 14 -from 1000 -keep /tmp/faults
+//	go test . -run '^TestSchedules$' -v -timeout 0 -parallel 3 -args -schedules 200 -acts 15 -from 1000 -keep DIRECTORY
 //
 // # Failure modes
 //

@@ -112,7 +112,9 @@ func Do(ctx context.Context, programs Programs, dir string, s Schedule, load Loa
 		queue = 0 // as PubNub's
 	}
 	starting, cancel := context.WithTimeout(ctx, patience)
-	c, err := Start(starting, programs, dir, Whole, pubnubtest.Config{QueueSize: queue})
+	shape := Whole
+	shape.Forgetful = true
+	c, err := Start(starting, programs, dir, shape, pubnubtest.Config{QueueSize: queue})
 	cancel()
 	defer c.Close()
 	if err != nil {
