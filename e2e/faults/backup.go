@@ -37,8 +37,11 @@ func (c *Cluster) api(ctx context.Context, what string, question, answer any) er
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	var e apiAnswer
-	if err := json.Unmarshal(m.Data, &e); err != nil || e.Error != nil {
-		return fmt.Errorf("%s: %s, %w", what, m.Data, err)
+	if err := json.Unmarshal(m.Data, &e); err != nil {
+		return fmt.Errorf("%s: %s: %w", what, m.Data, err)
+	}
+	if e.Error != nil {
+		return fmt.Errorf("%s: %s", what, e.Error.Description)
 	}
 	if answer == nil {
 		return nil

@@ -85,7 +85,7 @@ func (r *Run) snapshot(ctx context.Context) (records []e2e.Record, connections [
 		r.cluster.read[shard].forget()
 	}
 	read := func() (records []e2e.Record, err error) {
-		err = r.insist(ctx, "reading the log", func() (err error) {
+		err = r.insist(ctx, "reading the log", func(ctx context.Context) (err error) {
 			records, err = r.cluster.records(ctx)
 			return err
 		})

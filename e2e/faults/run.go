@@ -539,7 +539,7 @@ func (r *Run) replace(ctx context.Context, shard int) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var records []e2e.Record
-	err := r.insist(ctx, "reading before a restore", func() (err error) {
+	err := r.insist(ctx, "reading before a restore", func(ctx context.Context) (err error) {
 		sleep(ctx, 500*time.Millisecond) // for what was on its way
 		records, err = r.cluster.recordsOf(ctx, shard)
 		return err
@@ -552,12 +552,12 @@ func (r *Run) replace(ctx context.Context, shard int) error {
 	if !ok || len(records) == 0 {
 		return fmt.Errorf("no backup of shard %d, or no record in it", shard)
 	}
-	if err := r.insist(ctx, "restoring", func() error { return r.cluster.putBack(ctx, eventsStream(shard), b) }); err != nil {
+	if err := r.insist(ctx, "restoring", func(ctx context.Context) error { return r.cluster.putBack(ctx, eventsStream(shard), b) }); err != nil {
 		return err
 	}
 	r.cluster.read[shard].forget()
 	old := era{shard: shard, logs: e2e.LogsOf(records), newest: records[len(records)-1].Hlc, stored: make(map[string]bool), from: began, until: time.Now().UnixNano()}
-	if err := r.insist(ctx, "reading after a restore", func() error {
+	if err := r.insist(ctx, "reading after a restore", func(ctx context.Context) error {
 		records, err := r.cluster.recordsOf(ctx, shard)
 		if err == nil && len(records) > 0 {
 			old.last = records[len(records)-1].Hlc
@@ -579,10 +579,13 @@ func (r *Run) replace(ctx context.Context, shard int) error {
 	return nil
 }
 
-// insist tries until it succeeds or ctx ends: the cluster may be coming to itself.
-func (r *Run) insist(ctx context.Context, what string, do func() error) error {
+// insist tries until it succeeds or ctx ends: the cluster may be coming to itself. A
+// question that is lost while a leader changes costs one attempt, not all of them.
+func (r *Run) insist(ctx context.Context, what string, do func(context.Context) error) error {
 	for {
-		err := do()
+		attempt, cancel := context.WithTimeout(ctx, patience/4)
+		err := do(attempt)
+		cancel()
 		if err == nil {
 			return nil
 		}
