@@ -58,8 +58,11 @@ func (l *Log) leaderGet(ctx context.Context, stream string, req msgGet) (leaderM
 	return answer.Message, nil
 }
 
-// codeNoMessage is the server's error code for "no message found".
-const codeNoMessage = 10037
+// The server's error codes for "no message found" and "stream not found".
+const (
+	codeNoMessage = 10037
+	codeNoStream  = 10059
+)
 
 // apiError is an error of the JetStream API.
 type apiError struct {

@@ -87,6 +87,9 @@ func (f *follower) follow(ctx context.Context) {
 		if f.at.Seq != handed {
 			n = 0
 		}
+		if errors.Is(err, jetstream.ErrConsumerDeleted) {
+			f.doubt() // perhaps with its stream
+		}
 		l.inst.remade.Add(ctx, 1)
 		l.logger.Warn("consumer is made anew", "shard", f.shard.n, "seq", f.at.Seq, "err", err)
 		retry(ctx, n)
@@ -153,12 +156,16 @@ func (f *follower) start(ctx context.Context) error {
 	return nil
 }
 
-// reset starts over at the end of a log that is not the one that was followed.
-func (f *follower) reset(ctx context.Context) error {
-	// Until this is through, no cursor can be judged.
+// doubt has no cursor judged until it is known which log this is.
+func (f *follower) doubt() {
 	f.shard.mu.Lock()
 	f.shard.followed = false
 	f.shard.mu.Unlock()
+}
+
+// reset starts over at the end of a log that is not the one that was followed.
+func (f *follower) reset(ctx context.Context) error {
+	f.doubt()
 	at, err := f.log.End(ctx, f.shard.n)
 	if err != nil {
 		return err
@@ -206,10 +213,11 @@ func (f *follower) compare(ctx context.Context) (state streamState, replaced boo
 // stream was replaced.
 func (f *follower) check(ctx context.Context) error {
 	state, replaced, err := f.compare(ctx)
+	var refused *apiError
+	if replaced || errors.As(err, &refused) && refused.ErrCode == codeNoStream {
+		f.doubt()
+	}
 	if err == nil && replaced {
-		f.shard.mu.Lock()
-		f.shard.followed = false // until this is found out, no cursor can be judged
-		f.shard.mu.Unlock()
 		if err = f.log.sure(ctx, f.shard.n); err == nil {
 			state, replaced, err = f.compare(ctx)
 		}
@@ -238,7 +246,7 @@ func (f *follower) check(ctx context.Context) error {
 		f.log.logger.Warn("retention overtook this edge", "shard", f.shard.n, "from", f.at.Seq+1, "to", lost.Seq)
 		f.hand(&Record{Kind: KindLost, Position: lost}, 0, false)
 	}
-	// It is the log that was followed, also where a reset was begun and not ended.
+	// It is the log that was followed, whatever was thought of it meanwhile.
 	f.shard.mu.Lock()
 	f.shard.followed = true
 	f.shard.mu.Unlock()

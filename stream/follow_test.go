@@ -133,6 +133,57 @@ func TestFollowNoticesReplacedStream(t *testing.T) {
 	}
 }
 
+// TestNoCursorIsJudgedWithoutItsLog has a stream that is gone for a while, as between
+// the deletion and the end of the restore when a backup is put in its place: what comes
+// back may be another log.
+func TestNoCursorIsJudgedWithoutItsLog(t *testing.T) {
+	t.Parallel()
+	l := openLog(t, nil)
+	w := acquire(t, l, 0)
+	f := follow(t, l, 0, FollowOptions{})
+	f.next(t, KindStart)
+	appendAll(t, w, alice, 0, 10)
+	var at Position
+	for range 10 {
+		at = f.next(t, KindEvent).Position
+	}
+	// What the caller holds itself is no reason to ask the server.
+	judge := func() (Reason, error) {
+		_, reason, err := l.Resume(t.Context(), alice, at.Hlc, at.Hlc)
+		return reason, err
+	}
+	if reason, err := judge(); err != nil || reason != Complete {
+		t.Fatalf("Resume(%v) = %q, %v, want complete", at.Hlc, reason, err)
+	}
+	s, err := l.js.Stream(t.Context(), eventsStream(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.js.DeleteStream(t.Context(), eventsStream(0)); err != nil {
+		t.Fatal(err)
+	}
+	for began := time.Now(); ; <-time.After(10 * time.Millisecond) {
+		reason, err := judge()
+		if err != nil {
+			break
+		}
+		if time.Since(began) > 30*time.Second {
+			t.Fatalf("Resume(%v) = %q, 30 s after the log was deleted", at.Hlc, reason)
+		}
+	}
+	if _, err := l.js.CreateStream(t.Context(), s.CachedInfo().Config); err != nil {
+		t.Fatal(err)
+	}
+	f.next(t, KindReset)
+	w.Close(context.Background())
+	w = acquire(t, l, 0)
+	appendAll(t, w, alice, 10, 11)
+	f.next(t, KindEvent)
+	if reason, err := judge(); err != nil || reason != StoreReset {
+		t.Fatalf("Resume(%v) = %q, %v, want %q", at.Hlc, reason, err, StoreReset)
+	}
+}
+
 func TestGapIsTold(t *testing.T) {
 	t.Parallel()
 	l := openLog(t, nil)

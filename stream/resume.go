@@ -32,8 +32,8 @@ const (
 // question goes to the server. from is where to continue: since itself, or
 // zero for a cursor of the future, which is served as the earliest.
 //
-// The user's shard must be being followed, and is not while the log is found to have
-// been replaced: that is an error which passes.
+// The user's shard must be being followed, and is not while its stream is gone or it is
+// found out whether it was replaced: that is an error which passes.
 func (l *Log) Resume(ctx context.Context, user string, since, floor hlc.Timestamp) (from hlc.Timestamp, reason Reason, err error) {
 	s := l.shards[l.Shard(user)]
 	at, followed := s.position()
@@ -61,7 +61,9 @@ func (l *Log) Resume(ctx context.Context, user string, since, floor hlc.Timestam
 			if !retry(ctx, n) {
 				return 0, "", ctx.Err()
 			}
-			at, _ = s.position()
+			if at, followed = s.position(); !followed {
+				return 0, "", fmt.Errorf("stream: resume user %s: shard %d is not followed any more", user, s.n)
+			}
 		}
 	}
 	s.mu.RLock()

@@ -156,6 +156,9 @@ func (r *Run) judgeEras(user string, conns []e2e.Connection, publishes []e2e.Pub
 			if n > 0 {
 				some = append(some, claimsLost(conns[i], eras[n-1])...)
 			}
+			if n < len(eras)-1 && len(some) > 0 && ended >= e.from {
+				some = mixed(conns[i], publishes, user, e, eras[n+1])
+			}
 			if len(some) == 0 {
 				found = nil
 				break
@@ -166,6 +169,20 @@ func (r *Run) judgeEras(user string, conns []e2e.Connection, publishes []e2e.Pub
 			r.wrong("%s (connection %d of the user, whose log was replaced)", v, i+1)
 		}
 	}
+}
+
+// mixed judges a connection of the time of a restore, at an edge that did not know yet:
+// it may have read the newer log and gone on with what the edge held of the older one.
+// What it missed by that it learns when it resumes, and claimsLost looks after that; what
+// it got must still be of its user, in order and once.
+func mixed(c e2e.Connection, publishes []e2e.Publish, user string, older, newer era) []e2e.Violation {
+	both := slices.Concat(older.logs[user], newer.logs[user])
+	slices.SortFunc(both, func(a, b e2e.Entry) int { return strings.Compare(a.Hlc, b.Hlc) })
+	both = slices.CompactFunc(both, func(a, b e2e.Entry) bool { return a.Hlc == b.Hlc })
+	found := e2e.Judge(e2e.History{Publishes: unconfirmed(publishes), Logs: map[string][]e2e.Entry{user: both}, Connections: []e2e.Connection{c}})
+	return slices.DeleteFunc(found, func(v e2e.Violation) bool {
+		return strings.HasPrefix(v.Where, "log of ") || v.Rule == e2e.Lost || v.Rule == e2e.FalseComplete || v.Rule == e2e.Needless
+	})
 }
 
 // lastGap is the stamp of the last gap that was noted in a shard; "" is none.
