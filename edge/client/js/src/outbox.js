@@ -1,0 +1,181 @@
+// What this device sends up, until the edge has said that it is stored.
+
+/** The most updates that are under way at once. */
+const window = 16;
+
+/** An update that will not be sent, or that the edge refused for good. */
+export class UpdateError extends Error {
+  /** The edge's code, or "queue_full", "not_json" or "closed". */
+  code;
+  /** The update. */
+  update;
+
+  constructor(code, message, update) {
+    super(message);
+    this.name = "UpdateError";
+    this.code = code;
+    this.update = update;
+  }
+}
+
+/**
+ * The queue of updates. An entry leaves it when the edge accepts or refuses it;
+ * what was under way when a connection ended is sent again on the next one,
+ * with its id, which makes that harmless.
+ */
+export class Outbox {
+  #entries = []; // oldest first: {update, sent, notBefore, failures}
+  #promises = new Map(); // id → {resolve, reject}
+  #keeper; // undefined until it is open
+  #limit;
+  #rate;
+  #burst;
+  #tokens;
+  #filled; // when #tokens was right
+
+  /**
+   * limit is how many updates may wait; rate and burst are how many are sent a
+   * second, and at once after a pause.
+   */
+  constructor({ limit, rate, burst }) {
+    this.#limit = limit;
+    this.#rate = rate;
+    this.#burst = burst;
+    this.#tokens = burst;
+    this.#filled = Date.now();
+  }
+
+  /** Takes up what an earlier page left, before what this one has added, and keeps everything from now on. */
+  async open(keeper) {
+    const text = await keeper.load();
+    this.#keeper = keeper;
+    this.#entries.unshift(...JSON.parse(text ?? "[]").map(entry));
+    if (this.#entries.length > 0) this.#keep();
+  }
+
+  /** The updates that wait or are under way, oldest first. */
+  get pending() {
+    return this.#entries.map(({ update }) => update);
+  }
+
+  /**
+   * Adds an update that has an id. The promise ends when the edge has stored
+   * it. A position that nobody has sent yet gives way to a newer one of the
+   * same content.
+   */
+  add(update) {
+    const stale = this.#entries.findIndex(
+      (e) => !e.sent && e.failures === 0 && update.type === "progress_update" && e.update.type === "progress_update" && e.update.content_id === update.content_id,
+    );
+    if (stale < 0 && this.#entries.length >= this.#limit) {
+      return Promise.reject(new UpdateError("queue_full", `${this.#limit} updates are waiting already`, update));
+    }
+    if (stale >= 0) {
+      const [{ update: old }] = this.#entries.splice(stale, 1);
+      this.#settle(old.id, ({ resolve }) => resolve({ id: old.id, supersededBy: update.id }));
+    }
+    this.#entries.push(entry(update));
+    this.#keep();
+    return new Promise((resolve, reject) => this.#promises.set(update.id, { resolve, reject }));
+  }
+
+  /**
+   * Sends what may be sent now. The answer is the milliseconds until there is
+   * more to do, undefined when only an answer of the edge can change that.
+   */
+  pump(send) {
+    const now = Date.now();
+    this.#tokens = Math.min(this.#burst, this.#tokens + ((now - this.#filled) / 1000) * this.#rate);
+    this.#filled = now;
+    let underWay = this.#entries.filter(({ sent }) => sent).length;
+    let next;
+    for (const e of this.#entries) {
+      if (e.sent) continue;
+      if (underWay >= window) return undefined;
+      if (e.notBefore > now) {
+        next = Math.min(next ?? Infinity, e.notBefore - now);
+        continue;
+      }
+      if (this.#tokens < 1) return Math.min(next ?? Infinity, ((1 - this.#tokens) / this.#rate) * 1000);
+      this.#tokens--;
+      e.sent = true;
+      underWay++;
+      send(JSON.stringify(e.update));
+    }
+    return next;
+  }
+
+  /** The edge has stored the update of this id. */
+  accepted(id) {
+    if (this.#take(id) === undefined) return;
+    this.#settle(id, ({ resolve }) => resolve({ id }));
+  }
+
+  /**
+   * The edge did not take the update of this id. A temporary refusal is tried
+   * again later; the update of another is given back.
+   */
+  refused(id, code, message, temporary) {
+    if (temporary) {
+      const e = this.#entries.find(({ update }) => update.id === id);
+      if (e === undefined) return undefined;
+      e.sent = false;
+      e.notBefore = Date.now() + Math.min(30_000, 500 * 2 ** e.failures) * (1 + Math.random());
+      e.failures++;
+      return undefined;
+    }
+    const update = this.#take(id);
+    if (update === undefined) return undefined;
+    const error = new UpdateError(code, message, update);
+    this.#settle(id, ({ reject }) => reject(error));
+    return error;
+  }
+
+  /** The connection is gone: whatever was under way has to be sent again. */
+  disconnected() {
+    for (const e of this.#entries) e.sent = false;
+  }
+
+  /** The edge found us too fast. */
+  slower() {
+    this.#rate = Math.max(1, this.#rate / 2);
+    this.#tokens = 0;
+  }
+
+  /** Ends the promises, not the updates: what is kept is sent by the next page. */
+  close() {
+    for (const [id, { reject }] of this.#promises) {
+      const update = this.#entries.find((e) => e.update.id === id)?.update;
+      reject(new UpdateError("closed", "closed before the edge had answered; kept for the next time", update));
+    }
+    this.#promises.clear();
+  }
+
+  /** Ends when everything is kept. */
+  flush() {
+    return this.#keeper?.flush();
+  }
+
+  #take(id) {
+    const at = this.#entries.findIndex(({ update }) => update.id === id);
+    if (at < 0) return undefined;
+    const [{ update }] = this.#entries.splice(at, 1);
+    this.#keep();
+    return update;
+  }
+
+  #settle(id, how) {
+    const promise = this.#promises.get(id);
+    if (promise === undefined) return;
+    this.#promises.delete(id);
+    how(promise);
+  }
+
+  #keep() {
+    this.#keeper?.save(JSON.stringify(this.pending));
+  }
+}
+
+function entry(update) {
+  return { update, sent: false, notBefore: 0, failures: 0 };
+}

@@ -1,0 +1,278 @@
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { after, before, test } from "node:test";
+import WebSocketOfWs from "ws";
+import { memoryStore, Reprise, UserState } from "../src/index.js";
+import { Link, Relay, token } from "./relay.js";
+
+let relay;
+before(async () => (relay = await Relay.start()));
+after(() => relay.kill());
+
+/** A device that notes what it is told. It is closed when the test ends. */
+function device(t, options) {
+  const self = new Reprise({ url: relay.url, deviceId: randomUUID(), minBackoff: 20, maxBackoff: 200, ...options });
+  self.events = [];
+  self.on("event", (e) => void self.events.push(e));
+  self.on("error", (error) => assert.fail(error));
+  t.after(() => self.close());
+  return self;
+}
+
+/** The next event of a type that is as wanted. */
+function next(self, type, wanted = () => true) {
+  return new Promise((resolve) => {
+    const off = self.on(type, (detail) => {
+      if (!wanted(detail)) return;
+      off();
+      resolve(detail);
+    });
+  });
+}
+
+const notify = (on, user, n) => on.publish(`user.${user}.notifications`, { n });
+const numbers = (self) => self.events.map((e) => e.data.n);
+const upTo = (n) => Array.from({ length: n }, (_, i) => i);
+
+test("what was missed comes on resuming, in order and once", async (t) => {
+  const userId = randomUUID();
+  const self = device(t, { userId });
+  const first = await next(self, "resumed");
+  assert.deepEqual([first.complete, first.replayed], [true, 0]);
+  await notify(relay, userId, 0);
+  await next(self, "event");
+  for (const round of [1, 2]) {
+    const gone = next(self, "disconnected");
+    const back = next(self, "resumed");
+    self.cut();
+    const { code, retryInMs } = await gone;
+    assert.equal(code, 1006);
+    assert.ok(retryInMs >= 20 && retryInMs <= 200);
+    for (let n = self.events.length; n < 10 * round; n++) await notify(relay, userId, n);
+    const { complete } = await back;
+    assert.equal(complete, true);
+    while (self.events.length < 10 * round) await next(self, "event");
+  }
+  assert.deepEqual(numbers(self), upTo(20));
+  const stamps = self.events.map((e) => e.hlc);
+  assert.deepEqual(stamps, [...new Set(stamps)].sort());
+  assert.ok(self.cursor >= stamps.at(-1));
+});
+
+test("a new page goes on where the old one was, with the class of ws", async (t) => {
+  const options = { userId: randomUUID(), deviceId: randomUUID(), store: memoryStore(), WebSocket: WebSocketOfWs };
+  const old = device(t, options);
+  await next(old, "resumed");
+  await notify(relay, options.userId, 0);
+  await next(old, "event");
+  await old.close();
+  assert.equal(old.state, "closed");
+  await notify(relay, options.userId, 1);
+  await notify(relay, options.userId, 2);
+  const fresh = device(t, options);
+  while (fresh.events.length < 2) await next(fresh, "event");
+  assert.deepEqual(numbers(fresh), [1, 2]);
+});
+
+test("the cursor is not kept before a listener's promise has ended", async (t) => {
+  const options = { userId: randomUUID(), deviceId: randomUUID(), store: memoryStore() };
+  const self = device(t, options);
+  await next(self, "resumed");
+  let finish;
+  self.on("notification", () => new Promise((resolve) => (finish = resolve)));
+  await notify(relay, options.userId, 0);
+  const { hlc } = await next(self, "event");
+  await self.flush();
+  const kept = () => options.store.get(`reprise:${options.userId}:${options.deviceId}:cursor`);
+  assert.ok(kept() < hlc, `${kept()} is kept before ${hlc} is dealt with`);
+  finish();
+  await self.close();
+  assert.ok(kept() >= hlc);
+});
+
+test("a relay that is killed and comes back costs nothing", async (t) => {
+  const own = await Relay.start();
+  t.after(() => own.kill());
+  const userId = randomUUID();
+  const self = device(t, { url: own.url, userId });
+  await next(self, "resumed");
+  await notify(own, userId, 0);
+  await next(self, "event");
+  const back = next(self, "resumed");
+  await own.kill();
+  await own.run();
+  await back;
+  await notify(own, userId, 1);
+  while (self.events.length < 2) await next(self, "event");
+  assert.deepEqual(numbers(self), [0, 1]);
+});
+
+test("a cursor that the relay does not know is given up", async (t) => {
+  const userId = randomUUID();
+  await notify(relay, userId, 0);
+  const self = device(t, { userId, since: "ffff000000000000" });
+  const { complete, reason, hlc } = await next(self, "resumed");
+  assert.deepEqual([complete, reason], [false, "future_cursor"]);
+  while (self.events.length < 1) await next(self, "event");
+  assert.ok(hlc < "ffff" && self.cursor < "ffff");
+  const back = next(self, "resumed");
+  self.cut();
+  assert.deepEqual([(await back).complete, numbers(self)], [true, [0]]);
+});
+
+test("updates reach the user's other device, and are the same state there", async (t) => {
+  const userId = randomUUID();
+  const phone = device(t, { userId });
+  const tv = device(t, { userId });
+  await Promise.all([next(phone, "resumed"), next(tv, "resumed")]);
+  const there = new UserState();
+  tv.on("event", (e) => there.apply(e));
+  const film = randomUUID();
+  await phone.add(film, "tag");
+  await phone.progress(film, 100, 7200);
+  await phone.command(randomUUID(), "pause", { fade: 1.5 });
+  await phone.handoff(randomUUID(), film, 101);
+  while (tv.events.length < 4) await next(tv, "event");
+  assert.deepEqual(there.watchlist.values(), [film]);
+  assert.deepEqual(there.positions.get(film).value, { position: 100, duration: 7200 });
+  const [, , pause, handoff] = tv.events;
+  assert.deepEqual([pause.command, pause.payload], ["pause", { fade: 1.5 }]);
+  assert.deepEqual([handoff.command, handoff.payload], [`handoff:${film}`, { position_seconds: 101 }]);
+  assert.deepEqual([phone.pending, phone.events], [[], []], "a device does not hear itself");
+});
+
+test("updates wait while there is no relay, also from page to page", async (t) => {
+  const own = await Relay.start();
+  t.after(() => own.kill());
+  const options = { url: own.url, userId: randomUUID(), deviceId: randomUUID(), store: memoryStore() };
+  const phone = device(t, options);
+  await next(phone, "resumed");
+  await own.kill();
+  const film = randomUUID();
+  for (let n = 0; n < 5; n++) phone.add(film, `tag ${n}`);
+  const lost = assert.rejects(phone.progress(film, 100), { code: "closed" });
+  await phone.close();
+  await lost;
+  await own.run();
+  const tv = device(t, { ...options, deviceId: randomUUID(), store: memoryStore(), since: "earliest" });
+  const again = device(t, options);
+  while (tv.events.length < 6) await next(tv, "event");
+  assert.deepEqual(tv.events.map((e) => e.unique_tag ?? e.position), ["tag 0", "tag 1", "tag 2", "tag 3", "tag 4", 100]);
+  assert.deepEqual(again.pending, []);
+});
+
+test("an update that is wrong comes back with the reason", async (t) => {
+  const self = device(t, { userId: randomUUID() });
+  await assert.rejects(self.progress("no-uuid", 1), (error) => error.code === "bad_field" && error.update.content_id === "no-uuid");
+  const told = next(self, "rejected");
+  self.send({ type: "unheard_of" });
+  assert.equal((await told).code, "unknown_type");
+  const cycle = { type: "device_command" };
+  cycle.payload = cycle;
+  await assert.rejects(self.send(cycle), { code: "not_json" });
+});
+
+test("a dead link is noticed, and left", async (t) => {
+  const link = await Link.to(relay.addresses.devices);
+  t.after(() => link.close());
+  const userId = randomUUID();
+  const self = device(t, { url: `ws://${link.address}`, userId, pingInterval: 200, pingTimeout: 200 });
+  await next(self, "resumed");
+  link.die();
+  const { code, reason } = await next(self, "disconnected");
+  assert.deepEqual([code, reason], [1006, "no sign of life"]);
+  await notify(relay, userId, 0);
+  await next(self, "resumed");
+  while (self.events.length < 1) await next(self, "event");
+});
+
+test("a quiet link that lives is kept", async (t) => {
+  const self = device(t, { userId: randomUUID(), pingInterval: 50, pingTimeout: 5000 });
+  await next(self, "resumed");
+  self.on("disconnected", (end) => assert.fail(JSON.stringify(end)));
+  let pongs = 0;
+  await next(self, "frame", ({ type }) => type === "pong" && ++pongs === 5);
+});
+
+test("a drain is waited out as it asks", async (t) => {
+  const own = await Relay.start("--drain", "2s");
+  t.after(() => own.kill());
+  const self = device(t, { url: own.url, userId: randomUUID() });
+  await next(self, "resumed");
+  const gone = next(self, "disconnected");
+  const back = next(self, "resumed");
+  await own.drain();
+  const { code, afterMs, retryInMs } = await gone;
+  assert.equal(code, 1012);
+  assert.ok(afterMs >= 0 && retryInMs === afterMs, `after_ms ${afterMs}, again in ${retryInMs}`);
+  await own.run();
+  await back;
+});
+
+test("the newest connection of a device keeps its place", async (t) => {
+  const options = { userId: randomUUID(), deviceId: randomUUID() };
+  const first = device(t, options);
+  await next(first, "resumed");
+  const ended = next(first, "closed");
+  await next(device(t, options), "resumed");
+  assert.equal((await ended).code, 4509);
+  assert.equal(first.state, "closed");
+});
+
+test("a full edge is asked again when it said", async (t) => {
+  const own = await Relay.start("--max-connections", "1");
+  t.after(() => own.kill());
+  const first = device(t, { url: own.url, userId: randomUUID() });
+  await next(first, "resumed");
+  const second = device(t, { url: own.url, userId: randomUUID() });
+  const { refusal, retryInMs } = await next(second, "disconnected");
+  assert.deepEqual([refusal.status, refusal.code], [429, "too_many_connections"]);
+  assert.ok(refusal.retryAfterMs >= 1000 && retryInMs >= refusal.retryAfterMs);
+  await first.close();
+  await next(second, "resumed");
+});
+
+test("tokens", async (t) => {
+  const secret = "a secret of at least thirty-two bytes";
+  const pubnub = await Relay.start("emulator");
+  t.after(() => pubnub.kill());
+  const keys = ["--pubnub-subscribe-key", "demo", "--pubnub-publish-key", "demo", "--pubnub-origin", pubnub.addresses.emulator, "--pubnub-tls=false"];
+  const own = await Relay.start("serve", "--auth-hmac-secret", secret, ...keys);
+  t.after(() => own.kill());
+  const user = randomUUID();
+
+  await t.test("a fresh one for each connection, and before one runs out", async (t) => {
+    let asked = 0;
+    const self = device(t, { url: own.url, token: async () => (asked++, token(secret, user, "--expires-in", "31s")) });
+    await next(self, "resumed");
+    assert.equal(self.userId, user);
+    while (asked < 2) await next(self, "frame", ({ type }) => type === "token_expiring");
+    const back = next(self, "resumed");
+    self.cut();
+    await back;
+    assert.ok(asked >= 3);
+  });
+
+  await t.test("one that is not valid ends it, and says so", async (t) => {
+    const self = device(t, { url: own.url, token: token("another secret of at least that many bytes", user) });
+    const { refusal } = await next(self, "closed");
+    assert.deepEqual([refusal.status, refusal.code], [401, "unauthorized"]);
+  });
+
+  await t.test("one that is not valid is replaced by the next", async (t) => {
+    const tokens = [token("another secret of at least that many bytes", user), token(secret, user)];
+    const self = device(t, { url: own.url, token: () => tokens.shift() });
+    const { refusal } = await next(self, "disconnected");
+    assert.equal(refusal.status, 401);
+    await next(self, "resumed");
+  });
+
+  await t.test("one of another user ends it", async (t) => {
+    const users = [user, randomUUID()];
+    const self = device(t, { url: own.url, token: () => token(secret, users.shift()) });
+    await next(self, "resumed");
+    const ended = next(self, "closed");
+    self.cut();
+    assert.match((await ended).reason, /another user's/);
+  });
+});
