@@ -333,8 +333,6 @@ func (f *follower) consumer(ctx context.Context) (jetstream.Consumer, error) {
 		f.misses = 0
 		return c, nil
 	case errors.Is(err, jetstream.ErrConsumerNotFound):
-	case isLeaderless(err):
-		return nil, err // nobody can make another one now, and this one may be well
 	case !errors.Is(err, errOther) && f.misses < missesMost:
 		f.misses++
 		return nil, err

@@ -195,16 +195,6 @@ func isPassing(err error) bool {
 // codeNoPeers is the server's error code for "no suitable peers for placement".
 const codeNoPeers = 10005
 
-// codeLeaderless is the server's error code while the cluster has no leader.
-const codeLeaderless = 10008
-
-// isLeaderless tells whether err says that the cluster has no leader, which says nothing
-// of the stream or the consumer that was asked for.
-func isLeaderless(err error) bool {
-	var api *jetstream.APIError
-	return errors.As(err, &api) && api.ErrorCode == codeLeaderless
-}
-
 func (cfg Config) validate() error {
 	var errs []error
 	for _, c := range []struct {

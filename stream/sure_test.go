@@ -53,9 +53,4 @@ func TestLeaderWithoutMajorityTellsNoFuture(t *testing.T) {
 			t.Errorf("the follower was told of a reset: %+v", r)
 		}
 	}
-	// Nor is that said of a consumer which may be well when the others come back.
-	await(t, "an answer that the cluster has no leader", func() bool {
-		_, err := edge.js.Consumer(t.Context(), eventsStream(0), edgePrefix+"edge")
-		return isLeaderless(err)
-	})
 }
