@@ -183,7 +183,7 @@ cluster {
 			return err
 		}
 		enter := append(c.enterDisks(), programs.Nats, "-c", file)
-		p := c.process(name, "http://"+host+":8222/healthz?js-enabled-only=true", enter...)
+		p := c.process(name, "http://"+host+":8222/healthz"+jsEnabledOnly, enter...)
 		c.Nodes = append(c.Nodes, p)
 		if err := p.start(); err != nil {
 			return err

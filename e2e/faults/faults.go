@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -254,7 +255,11 @@ func (r *Run) restart(ctx context.Context, p *Process) error {
 	// Something else may be wrong that keeps it from being ready.
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	if err := p.awaitReady(ctx); p.endedEarly() != nil {
+	ready := p.awaitReady
+	if slices.Contains(r.cluster.Nodes, p) {
+		ready = p.awaitWhole
+	}
+	if err := ready(ctx); p.endedEarly() != nil {
 		return err
 	}
 	return nil

@@ -106,9 +106,17 @@ func (p *Process) endedEarly() error {
 }
 
 // awaitReady waits until the process serves.
-func (p *Process) awaitReady(ctx context.Context) error {
+func (p *Process) awaitReady(ctx context.Context) error { return p.await(ctx, p.ready) }
+
+// awaitWhole waits until a NATS server has what it has to have of every stream and
+// consumer, as an operator does before the next one is taken down.
+func (p *Process) awaitWhole(ctx context.Context) error {
+	return p.await(ctx, strings.TrimSuffix(p.ready, jsEnabledOnly))
+}
+
+func (p *Process) await(ctx context.Context, url string) error {
 	for {
-		if status(ctx, p.ready) == http.StatusOK {
+		if status(ctx, url) == http.StatusOK {
 			return nil
 		}
 		if err := p.endedEarly(); err != nil {
@@ -119,6 +127,9 @@ func (p *Process) awaitReady(ctx context.Context) error {
 		}
 	}
 }
+
+// jsEnabledOnly has a NATS server not look at its streams and consumers.
+const jsEnabledOnly = "?js-enabled-only=true"
 
 // status asks url; 0 is no answer within two seconds.
 func status(ctx context.Context, url string) int {

@@ -80,6 +80,7 @@ type era struct {
 type Report struct {
 	Seed       uint64
 	Faults     map[Kind]int // those that met something
+	Lost       bool         // a NATS server was lost for good at the end
 	Events     int
 	Resumes    int           // connections that began with a cursor and were welcomed
 	Mended     int64         // NATS servers that were started anew after a full disk
@@ -173,11 +174,10 @@ func (r *Run) run(ctx context.Context, report *Report) error {
 	if err := r.suffer(ctx); err != nil {
 		return err
 	}
-	if r.Lost > 0 {
-		if err := r.cluster.Nodes[r.Lost-1].stop(syscall.SIGKILL); err != nil {
-			return err
-		}
+	if err := r.lose(ctx); err != nil {
+		return err
 	}
+	report.Lost = r.Lost > 0
 	healed := time.Now()
 	stop()
 	flow.Wait()
@@ -192,6 +192,24 @@ func (r *Run) run(ctx context.Context, report *Report) error {
 	r.useful(ctx)
 	report.Events = len(r.publishes)
 	return r.judge(ctx, report)
+}
+
+// lose kills the NATS server that is to be lost for good, once all have everything
+// again: of three, two may not be missing at a time.
+func (r *Run) lose(ctx context.Context) error {
+	if r.Lost == 0 {
+		return nil
+	}
+	whole, cancel := context.WithTimeout(ctx, patience/2)
+	defer cancel()
+	for _, p := range r.cluster.Nodes {
+		if err := p.awaitWhole(whole); err != nil {
+			r.note("no NATS server is lost for good: %v", err)
+			r.Lost = 0
+			return ctx.Err()
+		}
+	}
+	return r.cluster.Nodes[r.Lost-1].stop(syscall.SIGKILL)
 }
 
 // suffer lets all acts happen, each at its time, and returns when all are healed.
