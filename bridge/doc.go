@@ -65,7 +65,7 @@
 // at most, and put behind what history has, in order of timetokens. Otherwise,
 // and when a bound is reached, what was missing is appended at the log's end:
 // the log is in order of arrival. After a false alarm nothing is held back for
-// half a minute, and neither where two bridges before died at the same cursor:
+// a quarter of a minute, and neither where two bridges before died at the same cursor:
 // what is held back keeps the cursor where it is. How far a comparison has come
 // is kept with the checkpoint.
 //

@@ -27,8 +27,8 @@ const (
 	// streams of full pages of which none looks as if something were missing. In
 	// between it is asked again after floodShare times what asking took.
 	floodSoon  = 5 * time.Second
-	floodEvery = 30 * time.Second
-	floodShare = 20
+	floodEvery = 15 * time.Second
+	floodShare = 10
 	// jumpSlack is how far timetokens may jump without meaning anything, in tenths
 	// of microseconds: PubNub's own clocks are that far apart.
 	jumpSlack = 1000
@@ -203,7 +203,7 @@ func (f *flood) over() {
 		}
 	case f.verify == stretch{}:
 		f.verify, f.among = was, f.tracks
-		time.AfterFunc(time.Until(f.verified.Add(verifyAfter(f.tracks))), f.ask)
+		time.AfterFunc(time.Until(f.verified.Add(floodSoon)), f.ask)
 	default:
 		f.verify, f.among = f.verify.with(was), f.tracks
 	}
@@ -223,10 +223,15 @@ func verifyAfter(tracks []*track) time.Duration {
 	return min(max(floodSoon, floodShare*took), floodEvery)
 }
 
-// ask has history compared for the floods that have ended since the last time.
+// ask has history compared for the floods that have ended since the last time, if it is
+// time.
 func (f *flood) ask() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if wait := time.Until(f.verified.Add(verifyAfter(f.among))); wait > 0 {
+		time.AfterFunc(min(wait, floodSoon), f.ask) // what is being done may be over before
+		return
+	}
 	owe(f.among, f.verify, whyFlood, false)
 	f.verify, f.among, f.verified = stretch{}, nil, time.Now()
 }
