@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"reprise/stream"
 	"testing"
 	"time"
 )
@@ -26,5 +27,15 @@ func TestVerifyAfter(t *testing.T) {
 		if got := verifyAfter(tt.tracks); got != tt.want {
 			t.Errorf("%s: verifyAfter = %v, want %v", tt.what, got, tt.want)
 		}
+	}
+}
+
+// TestDifferentEvents counts events that may be in the log and held back at once, as
+// after a poll from an older cursor: counted twice, they would hide one that is missing.
+func TestDifferentEvents(t *testing.T) {
+	t.Parallel()
+	kept := []stream.Kept{{ID: "a"}, {ID: "b"}}
+	if got := different(kept, []string{"b", "c", "c"}); got != 3 {
+		t.Errorf("different = %d, want 3", got)
 	}
 }

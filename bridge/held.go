@@ -191,18 +191,18 @@ func (t *track) release(user string) {
 	t.room.Broadcast()
 }
 
-// heldCount is how many items of user are held back, and how many of them have a
+// heldIn is how many items of user are held back, and the ids of those that have a
 // timetoken in a stretch.
-func (t *track) heldCount(user string, s stretch) (all, within int) {
+func (t *track) heldIn(user string, s stretch) (all int, within []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	u := t.held[user]
 	if u == nil {
-		return 0, 0
+		return 0, nil
 	}
 	for i := range u.items {
 		if s.has(u.items[i].timetoken) {
-			within++
+			within = append(within, u.items[i].id)
 		}
 	}
 	return len(u.items), within
