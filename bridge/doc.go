@@ -113,6 +113,12 @@
 // from the last 24 hours is not published again. What PubNub refuses for good
 // becomes a dead letter and holds up nothing.
 //
+// # The state of users
+//
+// Who writes a shard folds it: a [stream.Folder] keeps what each user's events amount
+// to, some seconds behind the log, for devices that were away for longer than the log
+// reaches back. Forgetting a user erases that too.
+//
 // # Traces
 //
 // Whether an event is traced is decided here, once, before anything is spent on

@@ -132,7 +132,9 @@ func (sh *shard) erase(user string, before hlc.Timestamp) *erasure {
 	})
 	sh.erasing.Go(func() {
 		defer close(e.done)
-		e.n, e.err = sh.writer.Erase(ctx, user, before)
+		if e.n, e.err = sh.writer.Erase(ctx, user, before); e.err == nil {
+			e.err = sh.folder.Forget(ctx, user, before)
+		}
 	})
 	return e
 }

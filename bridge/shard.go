@@ -15,6 +15,7 @@ type shard struct {
 	// static after construction
 	b       *Bridge
 	writer  *stream.Writer
+	folder  *stream.Folder
 	release chan struct{} // closed by the bridge when another one is to have the shard
 
 	mu      sync.Mutex
@@ -62,7 +63,7 @@ func (b *Bridge) hold(ctx context.Context, n int) error {
 // write carries everything of one shard until ctx ends, the shard is to be
 // given to another bridge, or the writer has ended.
 func (b *Bridge) write(ctx context.Context, w *stream.Writer) (err error) {
-	sh := &shard{b: b, writer: w, release: make(chan struct{})}
+	sh := &shard{b: b, writer: w, folder: b.cfg.Log.NewFolder(w.Shard()), release: make(chan struct{})}
 	b.holds(sh)
 	defer func() {
 		b.lets(sh)
@@ -94,6 +95,7 @@ func (b *Bridge) write(ctx context.Context, w *stream.Writer) (err error) {
 	if b.cfg.PublishKey != "" {
 		parts.Go(func() { sh.publish(ctx) })
 	}
+	parts.Go(func() { sh.folder.Run(ctx) })
 	b.cfg.Logger.Info("bridging", "shard", w.Shard())
 	select {
 	case <-ctx.Done():

@@ -20,6 +20,10 @@ const subprotocol = "reprise.v1"
 // the connection lives on with goroutines of its own, and nothing of the request
 // is kept.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !upgrade(r) && s.shareWith(w.Header(), r) && isPreflight(r) {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
 	req, refused := s.check(r)
 	if refused == nil {
 		refused = s.accept(w, r, req)
@@ -28,6 +32,26 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.metrics.refused(refused.code)
 		refused.write(w)
 	}
+}
+
+// shareWith lets a page that may connect read why it was refused, which a WebSocket
+// does not tell: it asks by fetch. It reports whether r is such a page's.
+func (s *Server) shareWith(h http.Header, r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" || !s.originAllowed(r) {
+		return false
+	}
+	h.Set("Access-Control-Allow-Origin", origin)
+	h.Set("Access-Control-Allow-Headers", "Authorization")
+	h.Set("Access-Control-Expose-Headers", "Retry-After")
+	h.Set("Access-Control-Max-Age", "600")
+	h.Add("Vary", "Origin")
+	return true
+}
+
+// isPreflight reports whether a browser asks what it may ask (Fetch, section 3.2.2).
+func isPreflight(r *http.Request) bool {
+	return r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
 }
 
 // accept takes the seats, upgrades and starts the connection.
@@ -47,7 +71,7 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, req request) *re
 	c := &conn{
 		server: s, shard: sh, tail: t,
 		id: uuid.NewString(), user: req.user, device: req.device, remote: req.remote,
-		asked: req.since, echo: req.echo, arrival: arrival,
+		asked: req.since, echo: req.echo, snapshot: req.snapshot, coalesce: req.coalesce, arrival: arrival,
 		connected: time.Now(),
 		came:      s.stamp(sh),
 		welcomed:  make(chan struct{}),

@@ -26,6 +26,8 @@ type conn struct {
 	remote    string
 	asked     since
 	echo      bool
+	snapshot  bool   // it wants its user's state where a replay would not be complete
+	coalesce  bool   // of the positions that it missed it wants the newest only
 	arrival   uint64 // of its handshake among its user's
 	connected time.Time
 	came      hlc.Timestamp // orders the connections of its device at all edges
@@ -39,10 +41,11 @@ type conn struct {
 	replayed int             // event frames before caught_up
 	// incomplete: the welcome said that something is missing.
 	incomplete bool
-	heard      uint64      // announcements before this one were sent, or came too early
-	linked     *replaySpan // nil unless a sampled event was replayed
-	fromLog    bool        // of the replay, something was read from the log
-	greeted    bool        // welcomed is closed
+	heard      uint64         // announcements before this one were sent, or came too early
+	linked     *replaySpan    // nil unless a sampled event was replayed
+	fromLog    bool           // of the replay, something was read from the log
+	newest     *stream.Newest // what of the replay need not be sent; nil unless that was asked for
+	greeted    bool           // welcomed is closed
 
 	// owned by the reader
 	messages, controls bucket

@@ -35,7 +35,12 @@
 //     cut by retention before it was sent, a restored backup), the connection is
 //     closed with 4000 instead of being served on.
 //   - An event that is stored once in the log is one slice of bytes in memory,
-//     however many devices it goes to, and is not parsed here.
+//     however many devices it goes to, and is not parsed here, unless a device asked
+//     for a coalesced replay.
+//   - A device that asked for snapshots and whose cursor retention has overtaken is
+//     sent its user's state, and all that came after it: complete again. In a coalesced
+//     replay of each content only the position that wins is sent; what follows from
+//     the replay is the same.
 //   - An update is answered accepted only after the log has said that it is
 //     stored. The updates of a connection are stored in the order in which the
 //     device sent them, one after the other; the strings and numbers in them are
@@ -59,6 +64,10 @@
 //     seen; such a connection waits for the feed before it is told caught_up.
 //     `latest` is where the feed is: a device may be sent events that are
 //     slightly older than its connection, never fewer than it asked for.
+//   - HAZARD: nobody folds the shard, or it was not folded from its beginning. Devices
+//     that asked for a snapshot get none, and are told trimmed as others are.
+//   - HAZARD: a coalesced replay reads its stretch of the log twice, and looks into
+//     each position.
 //   - HAZARD: a device stops reading. It is held by the socket alone: the writer
 //     waits for the socket, and closes with 4002 when that takes nothing for
 //     Config.SlowTimeout. Its position costs 16 bytes meanwhile.

@@ -58,6 +58,12 @@ func appendWelcome(dst []byte, w welcome) []byte {
 	return append(dst, `}}`...)
 }
 
+func appendSnapshot(dst []byte, s *stream.Snapshot) []byte {
+	dst = appendHlc(append(dst, `{"type":"snapshot","hlc":`...), s.Hlc)
+	dst = append(append(dst, `,"watchlist":`...), s.Watchlist...)
+	return append(append(append(dst, `,"progress":`...), s.Progress...), '}')
+}
+
 func appendCaughtUp(dst []byte, at hlc.Timestamp, replayed int) []byte {
 	dst = appendHlc(append(dst, `{"type":"caught_up","hlc":`...), at)
 	dst = strconv.AppendInt(append(dst, `,"replayed":`...), int64(replayed), 10)

@@ -67,6 +67,7 @@ type request struct {
 	user, device, remote string
 	since                since
 	echo                 bool
+	snapshot, coalesce   bool
 	issued, expires      time.Time // of the token; zero is not known, and never
 }
 
@@ -128,6 +129,7 @@ func (s *Server) check(r *http.Request) (request, *refusal) {
 	if req.echo, ok = parseEcho(param(query, "echo")); !ok {
 		return request{}, refuseEcho
 	}
+	req.snapshot, req.coalesce = asksFor(query, "snapshot"), asksFor(query, "coalesce")
 	if !upgrade(r) {
 		return request{}, refuseNoUpgrade
 	}
@@ -152,6 +154,12 @@ func parseSince(value string, n int) (since, bool) {
 
 func parseEcho(value string, n int) (echo, ok bool) {
 	return value == "1", n == 0 || n == 1 && (value == "0" || value == "1")
+}
+
+// asksFor reports whether a switch that is no reason to refuse is on.
+func asksFor(query, name string) bool {
+	value, _ := param(query, name)
+	return value == "1"
 }
 
 // param is the first value of a query parameter, and how often it is there. A

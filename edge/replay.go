@@ -42,18 +42,25 @@ func (c *conn) open(b *outbox) bool {
 	}
 	var from hlc.Timestamp
 	var reason stream.Reason
+	var snap *stream.Snapshot
 	if !acquire(c.server.openings, c) {
 		return false
 	}
 	asked := c.withLog(logTimeout, func(ctx context.Context) (err error) {
-		from, reason, err = c.resolve(ctx)
+		if from, reason, err = c.resolve(ctx); err == nil && c.snapshot {
+			snap, reason, err = c.snapshotFor(ctx, from, reason)
+		}
 		return err
 	})
 	release(c.server.openings)
 	if !asked {
 		return false
 	}
-	c.moveTo(stream.Position{Hlc: from})
+	start := from
+	if snap != nil {
+		start = snap.Hlc
+	}
+	c.moveTo(stream.Position{Hlc: start})
 	if reason == stream.Complete {
 		c.resumed.Store(uint64(from))
 	}
@@ -67,6 +74,10 @@ func (c *conn) open(b *outbox) bool {
 		idleMS:     cfg.IdleTimeout.Milliseconds(),
 		since:      from, reason: reason,
 	}))
+	if snap != nil {
+		b.text(appendSnapshot(b.scratch[:0], snap))
+		c.tell(snap.Hlc)
+	}
 	c.server.metrics.resumed(reason)
 	c.phase.Store(phaseReplaying)
 	return true
@@ -95,28 +106,36 @@ func (c *conn) resolve(ctx context.Context) (hlc.Timestamp, stream.Reason, error
 	return from, reason, err
 }
 
+// snapshotFor is what a device gets that asked for a snapshot and whose replay from
+// from would not be complete, or which begins at the beginning. With it nothing is
+// missing, but for what is in no state: what PubNub lost before it came here, and what
+// went with a log that was replaced.
+func (c *conn) snapshotFor(ctx context.Context, from hlc.Timestamp, reason stream.Reason) (*stream.Snapshot, stream.Reason, error) {
+	if reason == stream.Complete && from != hlc.Zero {
+		return nil, reason, nil
+	}
+	snap, ok, err := c.server.cfg.Log.Snapshot(ctx, c.user)
+	if err != nil || !ok {
+		return nil, reason, err
+	}
+	switch {
+	case reason != stream.Complete && reason != stream.Trimmed:
+	case snap.Gap > from:
+		reason = stream.UpstreamGap
+	default:
+		reason = stream.Complete
+	}
+	return &snap, reason, nil
+}
+
 // replay reads one chunk of what lies between the position and the tail's floor
 // and sends it. It reports false when the connection is ending.
 func (c *conn) replay(b *outbox) bool {
 	if !c.flush(b) {
 		return false
 	}
-	in := c.server.recent
-	if time.Since(c.pos.Hlc.Time()) > c.server.cfg.TailLinger {
-		in = c.server.deep
-	}
-	if !acquire(in, c) {
-		return false
-	}
-	defer release(in)
-	var chunk stream.Chunk
-	if !c.withLog(readTimeout, func(ctx context.Context) (err error) {
-		chunk, err = c.server.cfg.Log.Read(ctx, c.user, c.pos, c.tail.floor())
-		if c.incomplete && errors.Is(err, stream.ErrTrimmed) {
-			return nil // the device knows already that something is missing
-		}
-		return err
-	}) {
+	chunk, ok := c.readAt(c.pos)
+	if !ok {
 		return false
 	}
 	for i := range chunk.Records {

@@ -113,7 +113,7 @@ func (c *conn) write() {
 	for c.ending.Load() == 0 {
 		c.say(b, sayPing|sayPong)
 		if c.phase.Load() == phaseOpening {
-			if !c.open(b) {
+			if !c.open(b) || c.coalesce && !c.lookAhead(b) {
 				return
 			}
 		}
@@ -162,6 +162,7 @@ func (c *conn) caughtUp(b *outbox) {
 	c.spoke.Store(int64(c.server.elapsed()))
 	c.heard = c.server.announcements.next()
 	c.phase.Store(phaseLive)
+	c.newest = nil
 	c.endReplay(true)
 	c.server.metrics.caughtUp(c.replayed, c.fromLog, time.Since(c.connected))
 	c.server.wheel.schedule(c, c.server.elapsed())
@@ -177,7 +178,7 @@ func (c *conn) events(b *outbox, live bool) bool {
 			continue
 		}
 		c.moveTo(e.at)
-		if e.device == c.device && !c.echo || e.expires != 0 && e.expires <= now {
+		if !c.hears(e.device) || e.expires != 0 && e.expires <= now || c.newest != nil && c.newest.Superseded(e.frame, e.at.Hlc) {
 			continue
 		}
 		b.bytes = appendFrame(b.bytes, opText, e.frame)

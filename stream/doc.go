@@ -21,6 +21,10 @@
 // [Log.DeadLetters]) and requests to who writes a shard ([Log.Ask],
 // [Writer.Answer]) or to all edges ([Log.AskEdges], [Log.AnswerEdges]).
 //
+// Who writes a shard also folds it ([Folder]): the state that a user's events amount to
+// is kept some seconds behind the log, for devices that retention has left behind
+// ([Log.Snapshot]).
+//
 // What an operator says of a user ([Log.Command]) reaches every process
 // ([Log.FollowOrders]) and names nobody. [Writer.Erase] and [Log.EraseRest] take out
 // what is kept of a user, [Log.Footprint] looks for it.
@@ -36,6 +40,8 @@
 //   - Read returns every event of a user in its range, or an error.
 //   - Resume says complete only where the leader of the stream has shown that
 //     nothing behind the cursor was cut.
+//   - A state has every event of its user up to its stamp, none after it, and each
+//     once. A Snapshot is given only where nothing was cut before it was folded.
 //   - An update that Submit accepted is handed out by FollowOutbox, by each call
 //     once, until it is settled; a full outbox refuses what is new and keeps what
 //     it has.
@@ -61,6 +67,9 @@
 //     operator's affair.
 //   - HAZARD: the first records of the log are erased with a user. The log then
 //     begins later, and cursors of others from before that count as trimmed.
+//   - HAZARD: retention is faster than the folder, or the folder begins when the log
+//     has lost its beginning. The shard's states are then not whole, and there are no
+//     snapshots of its users; reprise.fold.lag shows the first before it happens.
 //   - HAZARD: an update that was published and not yet settled comes again,
 //     marked Again, after a crash. Its id tells whether the log has it.
 //   - HAZARD: a single server that is started anew forgets the ids of settled

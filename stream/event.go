@@ -12,8 +12,8 @@ import (
 // is before everything. A Position read from a device's cursor has Seq 0,
 // which means unknown, and only its Hlc counts.
 type Position struct {
-	Seq uint64
-	Hlc hlc.Timestamp
+	Seq uint64        `json:"seq"`
+	Hlc hlc.Timestamp `json:"hlc"`
 }
 
 // Event is what a bridge appends.

@@ -54,12 +54,20 @@ func (l *Log) Follow(ctx context.Context, shard int, opts FollowOptions, fn func
 		return err
 	}
 	defer release()
-	f := &follower{log: l, shard: l.shards[shard], fn: fn, warm: opts.Warm, halfOpen: -1}
+	f := &follower{log: l, shard: l.shards[shard], durable: edgePrefix + l.cfg.Node, acks: true, fn: fn, warm: opts.Warm, halfOpen: -1}
 	f.follow(ctx)
 	if outer.Err() != nil {
 		return nil
 	}
 	return context.Cause(ctx)
+}
+
+// followFrom is Follow from a position that was kept, by a consumer of that name that
+// nothing is acknowledged to: the position is. No KindStart is handed out, and what
+// readers of the log know of the shard is not touched.
+func (l *Log) followFrom(ctx context.Context, shard int, durable string, at Position, fn func(*Record)) {
+	f := &follower{log: l, shard: newShard(l, shard), durable: durable, fn: fn, at: at, halfOpen: -1}
+	f.goOn(ctx)
 }
 
 // follow starts and consumes until ctx ends.
@@ -78,6 +86,12 @@ func (f *follower) follow(ctx context.Context) {
 			return
 		}
 	}
+	f.goOn(ctx)
+}
+
+// goOn consumes until ctx ends.
+func (f *follower) goOn(ctx context.Context) {
+	l := f.log
 	for n := 0; ctx.Err() == nil; n++ {
 		handed := f.at.Seq
 		err := f.consume(ctx)
@@ -99,12 +113,14 @@ func (f *follower) follow(ctx context.Context) {
 // follower follows one shard. Its fields are owned by Follow's goroutine, but
 // for newest.
 type follower struct {
-	log   *Log
-	shard *shard
-	fn    func(*Record)
-	warm  time.Duration
-	at    Position // handed out and everything before it
-	end   uint64   // sequence that a KindCurrent follows; 0 is none
+	log     *Log
+	shard   *shard
+	durable string // the consumer's name
+	acks    bool   // it is told how far this is
+	fn      func(*Record)
+	warm    time.Duration
+	at      Position // handed out and everything before it
+	end     uint64   // sequence that a KindCurrent follows; 0 is none
 	// misses is how often the consumer that is there did not answer.
 	misses int
 	// halfOpen is how many connections of the log were half open when the consumer was
@@ -282,7 +298,9 @@ func (f *follower) consume(ctx context.Context) error {
 	defer calm()
 	acking, stop := context.WithCancel(ctx)
 	var acker sync.WaitGroup
-	acker.Go(func() { f.ack(acking) })
+	if f.acks {
+		acker.Go(func() { f.ack(acking) })
+	}
 	defer acker.Wait()
 	defer stop()
 	for n := 1; ; n++ {
@@ -296,6 +314,9 @@ func (f *follower) consume(ctx context.Context) error {
 			return err
 		}
 		at.Store(f.at.Seq)
+		if !f.acks {
+			continue
+		}
 		f.mu.Lock()
 		f.newest = m.Reply()
 		f.mu.Unlock()
@@ -313,7 +334,7 @@ func (f *follower) consume(ctx context.Context) error {
 // one meanwhile would wait for the next.
 func (f *follower) consumer(ctx context.Context) (jetstream.Consumer, error) {
 	js, want := f.log.js, jetstream.ConsumerConfig{
-		Durable:           edgePrefix + f.log.cfg.Node,
+		Durable:           f.durable,
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:       f.at.Seq + 1,
 		AckPolicy:         jetstream.AckAllPolicy,
@@ -322,6 +343,9 @@ func (f *follower) consumer(ctx context.Context) (jetstream.Consumer, error) {
 		MaxDeliver:        -1,
 		MemoryStorage:     true,
 		InactiveThreshold: consumerIdle,
+	}
+	if !f.acks {
+		want.AckPolicy, want.AckWait, want.MaxAckPending = jetstream.AckNonePolicy, 0, 0
 	}
 	halfOpen := f.log.halfOpen.Load()
 	c, err := jetstream.Consumer(nil), errOther

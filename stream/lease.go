@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -175,7 +176,7 @@ var errSwapped = errors.New("stream: changed by somebody else")
 // swap writes value as JSON to key in bucket if its revision is rev (0: not
 // there) and returns the new revision, or errSwapped.
 func (l *Log) swap(ctx context.Context, bucket, key string, value any, rev uint64) (uint64, error) {
-	data, err := json.Marshal(value)
+	data, err := plainJSON(value)
 	if err != nil {
 		return 0, fmt.Errorf("stream: %s %s: %w", bucket, key, err)
 	}
@@ -188,6 +189,15 @@ func (l *Log) swap(ctx context.Context, bucket, key string, value any, rev uint6
 		return 0, wrap(bucket+" "+key, err)
 	}
 	return ack.Sequence, nil
+}
+
+// plainJSON is value as JSON without escaping for HTML.
+func plainJSON(value any) ([]byte, error) {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(value)
+	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), err
 }
 
 // Error codes of the server that mean "not at the expected sequence": of a

@@ -19,11 +19,12 @@ type instruments struct {
 	outboxFull    metric.Int64Counter
 	unseen        metric.Int64Counter
 	scans         metric.Int64Counter
+	tooLarge      metric.Int64Counter
 }
 
 func newInstruments(m metric.Meter) (instruments, error) {
 	var in instruments
-	var errs [10]error
+	var errs [11]error
 	in.appendLatency, errs[0] = m.Float64Histogram("reprise.append.latency", metric.WithUnit("s"),
 		metric.WithDescription("From handing an event to the log to its acknowledgement, sampled once per pipeline."),
 		metric.WithExplicitBucketBoundaries(.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10))
@@ -45,7 +46,9 @@ func newInstruments(m metric.Meter) (instruments, error) {
 		metric.WithDescription("Signs of life of devices that were not written because too many waited."))
 	in.scans, errs[9] = m.Int64Counter("reprise.read.scans",
 		metric.WithDescription("Scans of a long stretch of the log, for one user or many who were away for long."))
-	for _, c := range []metric.Int64Counter{in.duplicates, in.conflicts, in.resyncs, in.remade, in.staleReads, in.outboxFull, in.unseen, in.scans} {
+	in.tooLarge, errs[10] = m.Int64Counter("reprise.fold.too.large",
+		metric.WithDescription("Times a user's folded state was too large and lost its removed tags, or all of it."))
+	for _, c := range []metric.Int64Counter{in.duplicates, in.conflicts, in.resyncs, in.remade, in.staleReads, in.outboxFull, in.unseen, in.scans, in.tooLarge} {
 		c.Add(context.Background(), 0) // there to be scraped before it first counts
 	}
 	return in, errors.Join(errs[:]...)

@@ -17,6 +17,7 @@ const watchShards = 16
 // sights are what watch last saw of the log, for those who measure.
 type sights struct {
 	ends   []atomic.Pointer[sight]
+	folded []atomic.Pointer[Position] // of the shards that are folded here
 	outbox atomic.Int64
 }
 
@@ -69,6 +70,18 @@ func (l *Log) Lag(shard int, at Position) (records uint64, behind time.Duration)
 	return seen.seq - at.Seq, max(0, seen.at.Sub(at.Hlc.Time()))
 }
 
+// FoldLag says how far the states of the shards that are folded here are behind the
+// log, at most.
+func (l *Log) FoldLag() (most time.Duration) {
+	for shard := range l.sights.folded {
+		if at := l.sights.folded[shard].Load(); at != nil {
+			_, behind := l.Lag(shard, *at)
+			most = max(most, behind)
+		}
+	}
+	return most
+}
+
 // gauges are what is looked at when it is asked for.
 func (l *Log) gauges(m metric.Meter) error {
 	_, err := m.Int64ObservableGauge("reprise.outbox.depth", metric.WithUnit("{update}"),
@@ -85,6 +98,7 @@ func (l *Log) gauges(m metric.Meter) error {
 		value      func() time.Duration
 	}{
 		{"reprise.log.held", "For how long the log has not stored an event that a writer here wants stored: the disk is full, the leader lost.", l.Held},
+		{"reprise.fold.lag", "How far the folded states of the shards written here are behind the log.", l.FoldLag},
 		{"reprise.log.unreachable", "For how long the log has not answered.", l.Unreachable},
 	} {
 		if _, err := m.Float64ObservableGauge(g.name, metric.WithUnit("s"), metric.WithDescription(g.text),

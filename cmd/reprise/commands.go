@@ -213,6 +213,20 @@ are sent events; how late those come is printed for before and during the storm.
 			run: func(ctx context.Context, c *call) error { return runBench(ctx, c, benchStorm) },
 		},
 		{
+			name: "completion", args: "bash|zsh|fish", operands: 1,
+			summary: "a script that completes commands and flags in a shell",
+			about: `
+Completion of this session is had by the first example; put that line into the
+shell's start-up file for all.`,
+			examples: []string{
+				"source <(reprise completion bash)",
+				"source <(reprise completion zsh)",
+				"reprise completion fish > ~/.config/fish/completions/reprise.fish",
+			},
+			check: checkShell,
+			run:   runCompletion,
+		},
+		{
 			name:    "version",
 			summary: "version, commit and Go",
 			run:     runVersion,
