@@ -66,7 +66,7 @@ func (c *call) eventText(raw []byte) string {
 	if c.cfg.json || err != nil {
 		return string(raw)
 	}
-	return frameLine(f)
+	return frameLine(f, inkFor(c.out))
 }
 
 // adminError is an answer of the admin listener that refuses.

@@ -2,9 +2,12 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -20,6 +23,7 @@ func runTail(ctx context.Context, c *call) error {
 	if device == "" {
 		device = uuid.NewString()
 	}
+	ink := inkFor(c.out)
 	config := client.Config{
 		URL:    c.cfg.url,
 		User:   c.cfg.user,
@@ -27,12 +31,14 @@ func runTail(ctx context.Context, c *call) error {
 		Since:  c.cfg.since,
 		Echo:   c.cfg.echo,
 		Logger: c.log,
+		// It only looks: what it has seen is no reason for the edge to begin elsewhere.
+		AckEvery: -1,
 		OnFrame: func(f client.Frame) {
 			if c.cfg.json {
 				c.printf("%s\n", f.Raw)
 				return
 			}
-			c.printf("%s\n", frameLine(f))
+			c.printf("%s\n", frameLine(f, ink))
 		},
 		OnDisconnect: func(err error, wait time.Duration) {
 			fmt.Fprintf(c.err, "# %v; again in %v\n", err, wait.Round(time.Millisecond))
@@ -74,19 +80,54 @@ func continueLine(program string, cfg *config, device, since string) string {
 	return strings.Join(words, " ")
 }
 
+// ink colours a text for what it is; nil leaves it as it is.
+type ink func(what, text string) string
+
+// coloured is the ink of a terminal. What matters less is faint, types of events differ.
+func coloured(what, text string) string {
+	code := map[string]string{
+		"watchlist_update": "32", "progress_update": "36", "device_command": "33", "notification": "35", "announcement": "34",
+		"bad": "1;31", "good": "32",
+	}[what]
+	return "\x1b[" + cmp.Or(code, "2") + "m" + text + "\x1b[0m"
+}
+
+// inkFor is coloured where w is a terminal and nobody asked for none (no-color.org).
+func inkFor(w io.Writer) ink {
+	if isTerminal(w) && os.Getenv("NO_COLOR") == "" {
+		return coloured
+	}
+	return nil
+}
+
+func (i ink) on(what, text string) string {
+	if i == nil {
+		return text
+	}
+	return i(what, text)
+}
+
 // frameLine is a frame for reading: time, type, hlc, and the other members as
 // they stand.
-func frameLine(f client.Frame) string {
+func frameLine(f client.Frame, ink ink) string {
 	var line strings.Builder
 	at, stamp := "            ", "-"
 	if f.Hlc != hlc.Zero {
 		at, stamp = f.Hlc.Time().Local().Format("15:04:05.000"), f.Hlc.String()
 	}
-	fmt.Fprintf(&line, "%s  %-16s  %-16s", at, f.Type, stamp)
+	fmt.Fprintf(&line, "%s  %s  %s", ink.on("time", at), ink.on(f.Type, fmt.Sprintf("%-16s", f.Type)), ink.on("hlc", fmt.Sprintf("%-16s", stamp)))
 	for _, m := range members(f.Raw) {
-		if m.name != "type" && m.name != "hlc" {
-			fmt.Fprintf(&line, "  %s=%s", m.name, m.value)
+		if m.name == "type" || m.name == "hlc" {
+			continue
 		}
+		value := m.value
+		switch {
+		case f.Type == "error", strings.Contains(value, `"complete":false`):
+			value = ink.on("bad", value)
+		case strings.Contains(value, `"complete":true`):
+			value = ink.on("good", value)
+		}
+		fmt.Fprintf(&line, "  %s%s", ink.on("name", m.name+"="), value)
 	}
 	return line.String()
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -25,8 +26,12 @@ func TestFrameLine(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := frameLine(f); got != tt.want {
+		if got := frameLine(f, nil); got != tt.want {
 			t.Errorf("frameLine(%s) =\n%s, want\n%s", tt.raw, got, tt.want)
+		}
+		// Colours add nothing but themselves.
+		if got := regexp.MustCompile(`\x1b\[[0-9;]*m`).ReplaceAllString(frameLine(f, coloured), ""); got != tt.want {
+			t.Errorf("frameLine(%s), its colours taken off, =\n%s, want\n%s", tt.raw, got, tt.want)
 		}
 	}
 }

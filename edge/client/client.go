@@ -21,10 +21,16 @@ type Client struct {
 	cfg Config
 	url *url.URL
 
-	cursor cursor
+	cursor  cursor // what was handed to OnFrame
+	handled cursor // what OnFrame is through with
+	updates *updates
+	clock   hlc.Clock     // of the timestamps of updates
+	changed chan struct{} // holds a token when there is something to save
 
 	// owned by Run's goroutine
 	backoff backoff
+	resume  resume    // of the connection's welcome
+	acked   time.Time // when the edge was told the cursor last
 
 	mu   sync.Mutex
 	ws   *websocket.Conn // guarded by mu; nil while not connected
@@ -37,18 +43,31 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{cfg: cfg, url: u, backoff: backoff{min: cfg.MinBackoff, max: cfg.MaxBackoff}}
-	c.cursor.since = cfg.Since
-	if at, err := hlc.Parse(cfg.Since); err == nil {
-		c.cursor.at = at
-	}
+	c := &Client{cfg: cfg, url: u, backoff: backoff{min: cfg.MinBackoff, max: cfg.MaxBackoff}, updates: newUpdates(), changed: make(chan struct{}, 1)}
+	c.cursor.begin(cfg.Since)
 	return c, nil
 }
 
 // Run stays connected until ctx ends, and returns nil then. It returns a
-// [ClosedError] or a [RefusedError] when the edge will not have this device.
-// It is called once.
+// [ClosedError] or a [RefusedError] when the edge will not have this device, and
+// what [Store.Load] returns. It is called once.
 func (c *Client) Run(ctx context.Context) error {
+	if c.cfg.Store != nil {
+		kept, err := c.cfg.Store.Load()
+		if err != nil {
+			return err
+		}
+		if kept.Cursor != "" {
+			c.cursor.begin(kept.Cursor)
+			c.handled.begin(kept.Cursor)
+		}
+		c.updates.restore(kept.Updates)
+		done := make(chan struct{}) // closed here, at the end
+		var keeping sync.WaitGroup
+		defer keeping.Wait()
+		defer close(done)
+		keeping.Go(func() { c.keepSaved(done) })
+	}
 	for {
 		reconnect, err := c.connect(ctx)
 		if ctx.Err() != nil {
@@ -119,6 +138,7 @@ func (c *Client) connect(ctx context.Context) (time.Duration, error) {
 	done := make(chan struct{}) // closed here, when the reading is over
 	defer close(done)
 	watching.Go(func() { c.watch(ctx, ws, l, done) })
+	welcomed := false
 
 	c.cfg.Logger.LogAttrs(ctx, slog.LevelDebug, "connected", slog.String("url", c.url.Redacted()))
 	reconnect := time.Duration(-1)
@@ -127,7 +147,10 @@ func (c *Client) connect(ctx context.Context) (time.Duration, error) {
 		kind, raw, err := ws.Read(context.Background())
 		if err != nil {
 			_ = ws.CloseNow() // it is broken or closed already
-			return reconnect, closedError(err)
+			err = closedError(err)
+			var closed *ClosedError
+			c.updates.lost(errors.As(err, &closed) && closed.Code == tooManyMessages)
+			return reconnect, err
 		}
 		if kind != websocket.MessageText {
 			_ = ws.CloseNow()
@@ -140,6 +163,11 @@ func (c *Client) connect(ctx context.Context) (time.Duration, error) {
 		}
 		if after >= 0 {
 			reconnect = after
+		}
+		if !welcomed {
+			welcomed = true
+			c.updates.kick()
+			watching.Go(func() { c.sendUpdates(ctx, done) })
 		}
 	}
 }
@@ -159,6 +187,9 @@ func (c *Client) receive(raw []byte) (time.Duration, error) {
 			return reconnect, fmt.Errorf("client: welcome: %w", err)
 		}
 		c.cursor.welcome(w.Resume.Since, w.Resume.Complete)
+		c.resume = w.Resume
+	case "snapshot":
+		c.cursor.begin(f.Hlc.String())
 	case "caught_up":
 		c.backoff.caughtUp()
 		c.cursor.advance(f.Hlc)
@@ -170,13 +201,47 @@ func (c *Client) receive(raw []byte) (time.Duration, error) {
 			return reconnect, fmt.Errorf("client: reconnect: %w", err)
 		}
 		reconnect = time.Duration(min(max(0, r.AfterMs), time.Hour.Milliseconds())) * time.Millisecond
+	case "accepted", "error":
+		c.answered(raw)
 	default:
 		if f.Hlc != hlc.Zero && !c.cursor.advance(f.Hlc) && f.IsEvent() {
 			return reconnect, nil
 		}
+		if f.IsEvent() {
+			c.heardOf(raw)
+		}
 	}
 	c.cfg.OnFrame(f)
+	if f.Type == "caught_up" {
+		c.cfg.OnResumed(c.resumed(f))
+	}
+	if f.Hlc != hlc.Zero {
+		c.handled.begin(c.cursor.next())
+		c.keep()
+		c.acknowledge(f.Type == "caught_up")
+	}
 	return reconnect, nil
+}
+
+// resumed is what a caught_up frame ends.
+func (c *Client) resumed(f Frame) Resumed {
+	var end struct {
+		Replayed int `json:"replayed"`
+	}
+	_ = json.Unmarshal(f.Raw, &end) // it is one object, Parse has seen to that
+	return Resumed{Since: c.resume.Since, Complete: c.resume.Complete, Reason: c.resume.Reason, Replayed: end.Replayed}
+}
+
+// acknowledge tells the edge how far this device has come, at the end of a replay and
+// from time to time.
+func (c *Client) acknowledge(now bool) {
+	if c.cfg.AckEvery < 0 || !now && time.Since(c.acked) < c.cfg.AckEvery {
+		return
+	}
+	c.acked = time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), farewell)
+	defer cancel()
+	_ = c.Send(ctx, []byte(`{"type":"ack","hlc":"`+c.cursor.next()+`"}`)) // a lost connection is noticed by the reader
 }
 
 // hold makes ws and l the connection that Cut and Send mean.

@@ -329,7 +329,7 @@ func TestSend(t *testing.T) {
 		t.Errorf("Send() error = %v, want %v", err, client.ErrNotConnected)
 	}
 	on, frames := seen()
-	c, _, _ := run(t, client.Config{URL: e.URL, OnFrame: on})
+	c, _, _ := run(t, client.Config{URL: e.URL, OnFrame: on, AckEvery: -1})
 	take(t, frames, 1)
 	if err := c.Send(t.Context(), []byte(`{"type":"ack"}`)); err != nil {
 		t.Errorf("Send() error = %v, want nil", err)

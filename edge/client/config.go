@@ -39,6 +39,21 @@ type Config struct {
 	// Echo asks for events that come from this device itself, too.
 	Echo bool
 
+	// Snapshot asks for the user's state where a replay cannot be complete, Coalesce
+	// for only the newest of the positions that were missed.
+	Snapshot, Coalesce bool
+
+	// Store keeps the cursor and the updates that wait, from one process to the next;
+	// what it has of a cursor takes the place of Since. Nil keeps them in memory.
+	Store Store
+
+	// QueueLimit is how many updates may wait; 0 is 1,000.
+	QueueLimit int
+
+	// AckEvery is how often the edge is told the cursor, so that it can help a device
+	// that has lost its own; 0 is 30 s, negative is never.
+	AckEvery time.Duration
+
 	// MinBackoff and MaxBackoff bound the wait before a new connection; 0 is
 	// 500 ms and 20 s.
 	MinBackoff, MaxBackoff time.Duration
@@ -64,6 +79,13 @@ type Config struct {
 	// for events that are not newer than the cursor. Nil drops them all.
 	OnFrame func(Frame)
 
+	// OnResumed is called from Run's goroutine at the end of each replay, after OnFrame
+	// was called for its caught_up. Nil hears nothing.
+	OnResumed func(Resumed)
+
+	// OnError is told, from any goroutine, when the Store fails. Nil logs it.
+	OnError func(error)
+
 	// OnDisconnect is called from Run's goroutine after a connection ended or
 	// could not be made, with the reason and the time until the next attempt.
 	// Nil hears nothing.
@@ -71,6 +93,18 @@ type Config struct {
 
 	// Logger is told of connections and their ends at debug level; nil discards.
 	Logger *slog.Logger
+}
+
+// Resumed is the end of a replay: everything that was missed has been delivered.
+type Resumed struct {
+	// Since is where it began.
+	Since hlc.Timestamp
+	// Complete says that nothing is missing; otherwise Reason says why, and the app
+	// should fetch its state anew.
+	Complete bool
+	Reason   string
+	// Replayed is how many events came.
+	Replayed int
 }
 
 // withDefaults returns c with every zero replaced, and the parsed URL without
@@ -112,6 +146,14 @@ func (c Config) withDefaults() (Config, *url.URL, error) {
 	if c.Dial == nil {
 		c.Dial = new(net.Dialer).DialContext
 	}
+	c.QueueLimit = cmp.Or(c.QueueLimit, 1000)
+	c.AckEvery = cmp.Or(c.AckEvery, 30*time.Second)
+	if c.QueueLimit < 0 {
+		errs = append(errs, fmt.Errorf("a queue of %d updates", c.QueueLimit))
+	}
+	if c.OnResumed == nil {
+		c.OnResumed = func(Resumed) {}
+	}
 	if c.OnFrame == nil {
 		c.OnFrame = func(Frame) {}
 	}
@@ -120,6 +162,10 @@ func (c Config) withDefaults() (Config, *url.URL, error) {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.OnError == nil {
+		logger := c.Logger
+		c.OnError = func(err error) { logger.Warn("not kept", "err", err) }
 	}
 	if len(errs) > 0 {
 		return c, nil, fmt.Errorf("client: config: %w", errors.Join(errs...))

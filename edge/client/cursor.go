@@ -26,6 +26,16 @@ func (c *cursor) welcome(from hlc.Timestamp, complete bool) {
 	}
 }
 
+// begin puts the cursor to where a connection is to begin: a stamp, or a word.
+func (c *cursor) begin(since string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at, c.since = hlc.Zero, since
+	if at, err := hlc.Parse(since); err == nil {
+		c.at = at
+	}
+}
+
 // advance moves the cursor to at and tells whether that was forward.
 func (c *cursor) advance(at hlc.Timestamp) bool {
 	c.mu.Lock()

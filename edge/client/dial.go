@@ -91,8 +91,10 @@ func (c *Client) target() string {
 	if since := c.cursor.next(); since != "" {
 		q.Set("since", since)
 	}
-	if c.cfg.Echo {
-		q.Set("echo", "1")
+	for name, wanted := range map[string]bool{"echo": c.cfg.Echo, "snapshot": c.cfg.Snapshot, "coalesce": c.cfg.Coalesce} {
+		if wanted {
+			q.Set(name, "1")
+		}
 	}
 	u.RawQuery = q.Encode()
 	return u.String()

@@ -25,6 +25,21 @@
 // Who wants to go on in another process keeps [Client.Since] and passes it as
 // [Config.Since].
 //
+// With a [Store] that is taken care of: the cursor is kept there once OnFrame has
+// returned, and so is what waits to be sent. A process that dies inside OnFrame is
+// given the frame again.
+//
+// A snapshot frame takes the place of everything that the app knew, and the client's
+// cursor that of its stamp.
+//
+// # Updates
+//
+// [Client.Submit] queues an update and waits for the edge to have it on disk. It has an
+// id, and is sent again on each connection until it is answered, which makes a
+// repetition harmless. At most QueueLimit wait; 16 are under way at a time, 15 a second
+// go out and 100 at once after a pause, below what an edge allows. An edge that refuses
+// for the moment (outbox_full, rate_limited) is asked again after a while.
+//
 // # Reconnecting
 //
 // A lost connection is made again after a random time between MinBackoff and a
@@ -44,8 +59,10 @@
 //
 //   - HAZARD: OnFrame is called in line. A callback that blocks stops reading,
 //     and the edge closes the connection with 4002 after a while.
-//   - HAZARD: the cursor moves before OnFrame returns. A process that dies
-//     inside OnFrame must not have saved the cursor before the event.
+//   - HAZARD: [Client.Since] moves before OnFrame returns. Who saves it there must not
+//     have saved it before the event. A Store is given it afterwards.
+//   - HAZARD: two processes with one device, or one Store. The edge closes the older
+//     one's connection with 4509, which ends Run.
 //
 // # Concurrency
 //

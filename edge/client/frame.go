@@ -67,9 +67,11 @@ func parseEvent(raw []byte) (f Frame, ok bool) {
 
 // welcome is what the client reads of a welcome frame.
 type welcome struct {
-	Resume struct {
-		Since    hlc.Timestamp `json:"since"`
-		Complete bool          `json:"complete"`
-		Reason   string        `json:"reason"`
-	} `json:"resume"`
+	Resume resume `json:"resume"`
+}
+
+type resume struct {
+	Since    hlc.Timestamp `json:"since"`
+	Complete bool          `json:"complete"`
+	Reason   string        `json:"reason"`
 }

@@ -13,11 +13,13 @@ export function instant(timestamp) {
   const text = String(timestamp ?? "");
   if (/^[0-9a-f]{16}$/.test(text) && (text[0] === "0" || /[a-f]/.test(text))) return BigInt("0x" + text);
   if (!/^[0-9]{1,20}$/.test(text)) return 0n;
-  const n = BigInt(text);
+  const n = BigInt.asUintN(64, BigInt(text)) === BigInt(text) ? BigInt(text) : greatest;
   if (n < 10n ** 14n) return n << 16n;
   if (n < 10n ** 17n) return (n << 16n) / 1000n;
   return n;
 }
+
+const greatest = 2n ** 64n - 1n;
 
 /** Compares text by code points, as the relay does. */
 function compareText(a, b) {

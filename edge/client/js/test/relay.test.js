@@ -40,7 +40,7 @@ test("what was missed comes on resuming, in order and once", async (t) => {
   const first = await next(self, "resumed");
   assert.deepEqual([first.complete, first.replayed], [true, 0]);
   await notify(relay, userId, 0);
-  await next(self, "event");
+  while (self.events.length < 1) await next(self, "event");
   for (const round of [1, 2]) {
     const gone = next(self, "disconnected");
     const back = next(self, "resumed");
@@ -64,7 +64,7 @@ test("a new page goes on where the old one was, with the class of ws", async (t)
   const old = device(t, options);
   await next(old, "resumed");
   await notify(relay, options.userId, 0);
-  await next(old, "event");
+  while (old.events.length < 1) await next(old, "event");
   await old.close();
   assert.equal(old.state, "closed");
   await notify(relay, options.userId, 1);
@@ -81,7 +81,8 @@ test("the cursor is not kept before a listener's promise has ended", async (t) =
   let finish;
   self.on("notification", () => new Promise((resolve) => (finish = resolve)));
   await notify(relay, options.userId, 0);
-  const { hlc } = await next(self, "event");
+  while (self.events.length < 1) await next(self, "event");
+  const [{ hlc }] = self.events;
   await self.flush();
   const kept = () => options.store.get(`reprise:${options.userId}:${options.deviceId}:cursor`);
   assert.ok(kept() < hlc, `${kept()} is kept before ${hlc} is dealt with`);
@@ -97,7 +98,7 @@ test("a relay that is killed and comes back costs nothing", async (t) => {
   const self = device(t, { url: own.url, userId });
   await next(self, "resumed");
   await notify(own, userId, 0);
-  await next(self, "event");
+  while (self.events.length < 1) await next(self, "event");
   const back = next(self, "resumed");
   await own.kill();
   await own.run();
@@ -178,16 +179,18 @@ test("a dead link is noticed, and left", async (t) => {
   const userId = randomUUID();
   const self = device(t, { url: `ws://${link.address}`, userId, pingInterval: 200, pingTimeout: 200 });
   await next(self, "resumed");
+  const gone = next(self, "disconnected");
+  const back = next(self, "resumed");
   link.die();
-  const { code, reason } = await next(self, "disconnected");
+  const { code, reason } = await gone;
   assert.deepEqual([code, reason], [1006, "no sign of life"]);
   await notify(relay, userId, 0);
-  await next(self, "resumed");
+  await back;
   while (self.events.length < 1) await next(self, "event");
 });
 
 test("a quiet link that lives is kept", async (t) => {
-  const self = device(t, { userId: randomUUID(), pingInterval: 50, pingTimeout: 5000 });
+  const self = device(t, { userId: randomUUID(), pingInterval: 50, pingTimeout: 500 });
   await next(self, "resumed");
   self.on("disconnected", (end) => assert.fail(JSON.stringify(end)));
   let pongs = 0;
@@ -230,6 +233,54 @@ test("a full edge is asked again when it said", async (t) => {
   assert.ok(refusal.retryAfterMs >= 1000 && retryInMs >= refusal.retryAfterMs);
   await first.close();
   await next(second, "resumed");
+});
+
+test("a device that was away for longer than retention gets its user's state", async (t) => {
+  // An edge serves what it remembers, whatever retention has done: this one forgets.
+  const own = await Relay.start("--stream-max-age", "3s", "--tail-linger", "50ms");
+  t.after(() => own.kill());
+  const userId = randomUUID();
+  const options = { url: own.url, userId, deviceId: randomUUID(), store: memoryStore() };
+  const old = device(t, options);
+  const { hlc: since } = await next(old, "resumed");
+  await old.close();
+  const phone = device(t, { url: own.url, userId });
+  const film = randomUUID();
+  await phone.add(film, "tag");
+  await phone.progress(film, 100);
+  await phone.close();
+  const resume = async (more) => {
+    const self = device(t, { url: own.url, userId, since, ...more });
+    const snapshots = [];
+    self.on("snapshot", (s) => void snapshots.push(s));
+    const resumed = await next(self, "resumed");
+    await self.close();
+    return { ...resumed, snapshot: snapshots.at(-1), events: self.events };
+  };
+  while ((await resume()).events.length > 0) await new Promise((done) => setTimeout(done, 500)); // until retention has cut them
+  const without = await resume();
+  assert.deepEqual([without.complete, without.reason, without.snapshot], [false, "trimmed", undefined]);
+  const { complete, snapshot, replayed, hlc } = await resume({ ...options, since: undefined, snapshot: true });
+  assert.deepEqual([complete, replayed], [true, 0]);
+  const state = new UserState();
+  state.apply(snapshot);
+  assert.deepEqual(state.watchlist.values(), [film]);
+  assert.deepEqual(state.positions.get(film).value, { position: 100 });
+  assert.ok(hlc >= snapshot.hlc);
+  assert.equal((await resume({ ...options, since: undefined, snapshot: true })).snapshot, undefined, "its cursor is behind the snapshot now");
+});
+
+test("of the positions that were missed the newest is enough", async (t) => {
+  const userId = randomUUID();
+  const phone = device(t, { userId });
+  const film = randomUUID();
+  for (let n = 0; n < 20; n++) await phone.progress(film, n);
+  await phone.add(film, "tag");
+  const whole = device(t, { userId, since: "earliest" });
+  while (whole.events.length < 21) await next(whole, "event");
+  const tv = device(t, { userId, since: "earliest", coalesce: true });
+  const { replayed } = await next(tv, "resumed");
+  assert.deepEqual([replayed, tv.events.map((e) => e.position ?? e.action)], [2, [19, "add"]]);
 });
 
 test("tokens", async (t) => {
