@@ -40,6 +40,7 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -57,12 +58,16 @@ type Config struct {
 	InstanceID string
 	// Logger is told when exporting fails; nil discards.
 	Logger *slog.Logger
+	// Recent is how many spans are remembered for [Telemetry.Trace]; 0 is none.
+	// Where no variable asks for traces, 50 events a second are traced for it.
+	Recent int
 }
 
 // Telemetry is the process's OpenTelemetry. Safe for concurrent use.
 type Telemetry struct {
 	tracing    trace.TracerProvider
-	sampling   sampling
+	sampling   *sampling
+	recent     *recent // nil where no spans are remembered
 	metering   *sdkmetric.MeterProvider
 	logging    *sdklog.LoggerProvider // nil where logs are not exported
 	propagator propagation.TextMapPropagator
@@ -86,11 +91,11 @@ func New(ctx context.Context, cfg Config) (*Telemetry, error) {
 		cfg.Logger.Warn("OTEL_SDK_DISABLED is neither true nor false: telemetry stays on", "value", value)
 	}
 	otel.SetErrorHandler(complain(cfg.Logger))
-	t := &Telemetry{tracing: noop.NewTracerProvider(), propagator: autoprop.NewTextMapPropagator(), registry: prometheus.NewRegistry(), patience: shutdownMost}
+	t := &Telemetry{tracing: noop.NewTracerProvider(), sampling: &sampling{}, propagator: autoprop.NewTextMapPropagator(), registry: prometheus.NewRegistry(), patience: shutdownMost}
 	if err := t.startMetrics(ctx, on.metrics, res); err != nil {
 		return nil, errors.Join(err, t.Shutdown(ctx))
 	}
-	if err := t.startTraces(ctx, on.traces, res); err != nil {
+	if err := t.startTraces(ctx, on.traces, cfg.Recent, res); err != nil {
 		return nil, errors.Join(err, t.Shutdown(ctx))
 	}
 	if err := t.startLogs(ctx, on.logs, res); err != nil {
@@ -236,14 +241,23 @@ func (t *Telemetry) startMetrics(ctx context.Context, list []string, res *resour
 	return nil
 }
 
-func (t *Telemetry) startTraces(ctx context.Context, list []string, res *resource.Resource) error {
-	if len(list) == 0 {
+func (t *Telemetry) startTraces(ctx context.Context, list []string, remember int, res *resource.Resource) error {
+	switch {
+	case len(list) > 0:
+		t.sampling = readSampling()
+	case remember > 0:
+		t.sampling = &sampling{some: rate.NewLimiter(recentRate, recentBurst)}
+	default:
 		return nil
 	}
-	if t.sampling = readSampling(); t.sampling.off {
+	if t.sampling.off {
 		return nil
 	}
 	options := []sdktrace.TracerProviderOption{sdktrace.WithResource(res), sdktrace.WithSampler(sdktrace.AlwaysSample())}
+	if remember > 0 {
+		t.recent = newRecent(remember)
+		options = append(options, sdktrace.WithSpanProcessor(t.recent))
+	}
 	for _, one := range list {
 		var exporter sdktrace.SpanExporter
 		var err error
@@ -319,6 +333,15 @@ func (t *Telemetry) TracerProvider() trace.TracerProvider { return t.tracing }
 // Sample decides whether an event whose trace comes into the relay is traced, as
 // OTEL_TRACES_SAMPLER says. What a span is started for is kept.
 func (t *Telemetry) Sample() bool { return t.sampling.sample() }
+
+// Trace returns the spans that are remembered of the trace in which an event with
+// this hlc was sent, in the order in which they began; none where there is none.
+func (t *Telemetry) Trace(hlc string) []Span {
+	if t.recent == nil {
+		return nil
+	}
+	return t.recent.trace(hlc)
+}
 
 // MeterProvider makes meters. Their instruments are always there to be scraped.
 func (t *Telemetry) MeterProvider() metric.MeterProvider { return t.metering }

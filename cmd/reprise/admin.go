@@ -42,6 +42,7 @@ func (a *admin) handler() http.Handler {
 		_, _ = w.Write([]byte("ok\n"))
 	})
 	outer.HandleFunc("GET /readyz", a.readyz)
+	(&console{}).routes(outer)
 	outer.Handle("/", a.guarded(sameOrigin(inner)))
 	return outer
 }

@@ -161,21 +161,8 @@ func (b *bench) publish(ctx context.Context, user string) error {
 	}
 	payload := fmt.Sprintf(`{"type":"progress_update","content_id":%q,"position_seconds":%d,"duration_seconds":7200,"timestamp":"%d","device_id":%q}`,
 		benchItem, n, time.Now().UnixMilli(), benchPublisher)
-	request, err := publishRequest(ctx, b.cfg, "user."+user+".sync", payload)
-	if err != nil {
-		return err
-	}
-	response, err := b.http.Do(request)
-	if err != nil {
-		return fmt.Errorf("publish to %s: %w", request.URL.Host, withoutURL(err))
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
-	if err == nil {
-		_, err = publishAnswer(response.StatusCode, body)
-	}
-	if err != nil {
-		return fmt.Errorf("publish to %s: %w", request.URL.Host, err)
+	if _, err := publisherOf(b.cfg).publish(ctx, b.http, "user."+user+".sync", payload); err != nil {
+		return fmt.Errorf("publish to %w", err)
 	}
 	return nil
 }

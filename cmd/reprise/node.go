@@ -46,7 +46,11 @@ func runNode(ctx context.Context, c *call, r roles) error {
 	}
 	defer ports.close()
 
-	telemetry, err := otel.New(ctx, otel.Config{ServiceVersion: readBuild().version, InstanceID: n.name, Logger: c.log})
+	oc := otel.Config{ServiceVersion: readBuild().version, InstanceID: n.name, Logger: c.log}
+	if r.emulator {
+		oc.Recent = consoleSpans
+	}
+	telemetry, err := otel.New(ctx, oc)
 	if err != nil {
 		return &usageError{problems: []string{err.Error()}} // a variable that it does not understand
 	}
@@ -149,7 +153,7 @@ func (n *node) buildEdge(ctx context.Context, ports *ports, telemetry *otel.Tele
 	routes := http.NewServeMux()
 	routes.Handle("/ws", limitHandshakes(c.cfg.maxHandshakes, explicit, address, n.edge))
 	if n.roles.emulator {
-		routes.HandleFunc("GET /{$}", landingPage)
+		n.addConsole(routes, telemetry)
 	}
 	gate := newGate(ports.devices, runtime.GOMAXPROCS(0))
 	n.devices = newWeb(gate, routes, secure, c.log)
@@ -159,10 +163,27 @@ func (n *node) buildEdge(ctx context.Context, ports *ports, telemetry *otel.Tele
 	return nil
 }
 
-// landingPage answers a browser that was pointed at reprise dev.
-func landingPage(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	_, _ = w.Write([]byte("Reprise is running. Devices connect at /ws.\nThere is no console page in this version; reprise tail shows what devices see.\n"))
+// consoleSpans is how many spans are kept for the console: three or four an event.
+const consoleSpans = 4000
+
+// addConsole puts the developer's page, and what it reads of the admin listener,
+// where the devices are: a page may talk to its own origin without more.
+func (n *node) addConsole(routes *http.ServeMux, telemetry *otel.Telemetry) {
+	emulator := publisher{origin: n.emulator, publishKey: emulatorKey, subKey: emulatorKey}
+	c := &console{
+		user: exampleUser, node: n.name, trace: telemetry.Trace,
+		send: func(r *http.Request, channel, payload string) error {
+			_, err := emulator.publish(r.Context(), oneRequest(), channel, payload)
+			return err
+		},
+	}
+	c.routes(routes)
+	guarded := http.NewServeMux()
+	c.actions(guarded)
+	guarded.Handle("GET /v1/stats", n.edge.Admin())
+	for _, pattern := range []string{"GET /console/trace", "POST /console/publish", "GET /v1/stats"} {
+		routes.Handle(pattern, localOnly(sameOrigin(guarded)))
+	}
 }
 
 // drain lets devices go. It returns when they have gone, or the time is over.

@@ -26,61 +26,86 @@ func runPublish(ctx context.Context, c *call) error {
 	if !json.Valid([]byte(payload)) {
 		return usage("JSON: %q is no JSON; quote it for the shell, as in '%s'", payload, `{"text":"hello"}`)
 	}
-	if channel == "" || strings.ContainsAny(channel, "/?#, ") {
+	if !isChannel(channel) {
 		return usage("CHANNEL: %q is no channel name", channel)
 	}
-	request, err := publishRequest(ctx, c.cfg, channel, payload)
+	timetoken, err := publisherOf(c.cfg).publish(ctx, oneRequest(), channel, payload)
 	if err != nil {
 		return err
-	}
-	client := oneRequest()
-	client.Timeout = 15 * time.Second
-	response, err := client.Do(request)
-	if err != nil {
-		return fmt.Errorf("%s: %w", request.URL.Host, withoutURL(err))
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
-	if err != nil {
-		return fmt.Errorf("%s: %w", request.URL.Host, err)
-	}
-	timetoken, err := publishAnswer(response.StatusCode, body)
-	if err != nil {
-		return fmt.Errorf("%s: %w", request.URL.Host, err)
 	}
 	c.printf("%s\n", timetoken)
 	return nil
 }
 
-// publishRequest makes the POST form of a publish.
-func publishRequest(ctx context.Context, cfg *config, channel, payload string) (*http.Request, error) {
-	origin, tls := cfg.pubnubOrigin, cfg.pubnubTLS
-	publish, subscribe := cfg.pubnubPublishKey.reveal(), cfg.pubnubSubscribeKey.reveal()
-	if publish == "" {
-		publish, subscribe = emulatorKey, emulatorKey
+func isChannel(name string) bool { return name != "" && !strings.ContainsAny(name, "/?#, ") }
+
+// publisher is who publishes at a PubNub.
+type publisher struct {
+	origin             string // host:port
+	tls                bool
+	publishKey, subKey string
+	token              string // "" is none
+}
+
+// publisherOf is the one of the settings; without keys, the emulator's.
+func publisherOf(cfg *config) publisher {
+	p := publisher{
+		origin: cfg.pubnubOrigin, tls: cfg.pubnubTLS, token: cfg.pubnubToken.reveal(),
+		publishKey: cfg.pubnubPublishKey.reveal(), subKey: cfg.pubnubSubscribeKey.reveal(),
+	}
+	if p.publishKey == "" {
+		p.publishKey, p.subKey = emulatorKey, emulatorKey
 		if cfg.origins["pubnub-origin"] == fromDefault {
-			origin = emulatorOrigin
+			p.origin = emulatorOrigin
 		}
 		if cfg.origins["pubnub-tls"] == fromDefault {
-			tls = false
+			p.tls = false
 		}
 	}
+	return p
+}
+
+// publish publishes one message and returns its timetoken.
+func (p publisher) publish(ctx context.Context, client *http.Client, channel, payload string) (timetoken string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	request, err := p.request(ctx, channel, payload)
+	if err != nil {
+		return "", err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", p.origin, withoutURL(err))
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", p.origin, err)
+	}
+	if timetoken, err = publishAnswer(response.StatusCode, body); err != nil {
+		return "", fmt.Errorf("%s: %w", p.origin, err)
+	}
+	return timetoken, nil
+}
+
+// request makes the POST form of a publish.
+func (p publisher) request(ctx context.Context, channel, payload string) (*http.Request, error) {
 	query := url.Values{"uuid": {uuid.NewString()}}
-	if cfg.pubnubToken.isSet() {
-		query.Set("auth", cfg.pubnubToken.reveal())
+	if p.token != "" {
+		query.Set("auth", p.token)
 	}
 	target := url.URL{
 		Scheme:   "http",
-		Host:     origin,
-		Path:     strings.Join([]string{"", "publish", publish, subscribe, "0", channel, "0"}, "/"),
+		Host:     p.origin,
+		Path:     strings.Join([]string{"", "publish", p.publishKey, p.subKey, "0", channel, "0"}, "/"),
 		RawQuery: query.Encode(),
 	}
-	if tls {
+	if p.tls {
 		target.Scheme = "https"
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), strings.NewReader(payload))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", origin, withoutURL(err))
+		return nil, fmt.Errorf("%s: %w", p.origin, withoutURL(err))
 	}
 	request.Header.Set("Content-Type", "application/json")
 	return request, nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -74,6 +75,13 @@ func (c *console) take(ev any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.lines = append(c.lines, line)
+}
+
+// forget drops the lines that hold a text.
+func (c *console) forget(text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lines = slices.DeleteFunc(c.lines, func(line string) bool { return strings.Contains(line, text) })
 }
 
 func (c *console) String() string {
