@@ -3,10 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
-
-	"reprise/hlc"
 )
 
 // resync finds out what of the pipeline is stored and sends the rest again.
@@ -39,14 +36,6 @@ func (w *Writer) resync(ctx context.Context) {
 		}
 		if err == nil {
 			err = w.identify(ctx, at.Position)
-		}
-		if err == nil {
-			err = w.compare(ctx, at.Position)
-		}
-		if errors.Is(err, errPassedOver) {
-			w.log.logger.Error("the log passed over an append, the shard is taken anew", "shard", w.shard, "epoch", w.lease.epoch, "end", at.Seq, "err", err)
-			w.fail(ErrDeposed)
-			return
 		}
 		if err == nil {
 			w.stalls++ // until something is stored
@@ -120,42 +109,6 @@ func (w *Writer) identify(ctx context.Context, at Position) error {
 				f.id, f.state = id, inFlight
 				w.conflict(ctx, f)
 			}
-		}
-	}
-	return nil
-}
-
-// errPassedOver says that the log has a later append and not an earlier one.
-var errPassedOver = errors.New("an append is not in the log, and a later one is")
-
-// compareMost is over how many records compare looks at most.
-const compareMost = 4 * window
-
-// compare looks whether what is under way and has stamps up to the log's end is there,
-// as the expected sequences promise.
-func (w *Writer) compare(ctx context.Context, at Position) error {
-	from := w.Stats().Last.Seq
-	if len(w.flying) == 0 || w.flying[0].stamp > at.Hlc || at.Seq-from > compareMost {
-		return nil
-	}
-	there := make(map[hlc.Timestamp]bool)
-	for seq := from + 1; seq <= at.Seq; {
-		m, err := w.log.leaderGet(ctx, eventsStream(w.shard), msgGet{Seq: seq, NextFor: ">"})
-		if errors.Is(err, errNoMessage) {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		if r, _, err := parseLeader(m); err == nil {
-			there[r.Hlc] = true
-		}
-		seq = m.Seq + 1
-	}
-	for i := range w.flying {
-		f := &w.flying[i]
-		if f.state == inFlight && f.stamp <= at.Hlc && !there[f.stamp] {
-			return fmt.Errorf("%w: id %s, stamp %v, records %d to %d", errPassedOver, f.id, f.stamp, from+1, at.Seq)
 		}
 	}
 	return nil
