@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,18 +18,9 @@ import (
 // folded is an event that is state, the nth of a test.
 func folded(user string, n int, frame string) Event {
 	const head = `{"type":"`
-	kind, rest, _ := cutAt(frame, `|`)
+	kind, rest, _ := strings.Cut(frame, "|")
 	text := head + kind + `","hlc":"0000000000000000",` + rest + `}`
 	return Event{ID: fmt.Sprintf("fold:%d", n), User: user, Frame: []byte(text), StampAt: len(head + kind + `","hlc":"`)}
-}
-
-func cutAt(s, sep string) (string, string, bool) {
-	for i := range s {
-		if s[i:i+1] == sep {
-			return s[:i], s[i+1:], true
-		}
-	}
-	return s, "", false
 }
 
 // randomEvent is one of few things, so that they meet.
@@ -80,7 +72,6 @@ func wantState(t testing.TB, l *Log, user string, want *State) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The newest event may have been one that was erased, or none of the user's.
 	have, err1 := json.Marshal(got)
 	need, err2 := json.Marshal(want)
 	if err1 != nil || err2 != nil || string(have) != string(need) {
@@ -228,16 +219,7 @@ func TestFoldOfAReplacedLog(t *testing.T) {
 	appendFolded(t, w, alice, 0, addOne, watchOne)
 	fold(t, l)
 	awaitFold(t, l)
-	s, err := l.js.Stream(t.Context(), eventsStream(0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := l.js.DeleteStream(t.Context(), eventsStream(0)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := l.js.CreateStream(t.Context(), s.CachedInfo().Config); err != nil {
-		t.Fatal(err)
-	}
+	deleteLog(t, l)()
 	w.Close(context.Background())
 	w = acquire(t, l, 0)
 	want := appendFolded(t, w, alice, 2, addTwo)

@@ -103,6 +103,24 @@ func TestFollowSurvivesDeletionOfItsConsumer(t *testing.T) {
 	}
 }
 
+// deleteLog deletes the stream of shard 0. What it returns makes an empty one.
+func deleteLog(t testing.TB, l *Log) (makeAnew func()) {
+	t.Helper()
+	s, err := l.js.Stream(t.Context(), eventsStream(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.js.DeleteStream(t.Context(), eventsStream(0)); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		if _, err := l.js.CreateStream(t.Context(), s.CachedInfo().Config); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestFollowNoticesReplacedStream(t *testing.T) {
 	t.Parallel()
 	l := openLog(t, nil)
@@ -111,17 +129,7 @@ func TestFollowNoticesReplacedStream(t *testing.T) {
 	f.next(t, KindStart)
 	appendAll(t, w, alice, 0, 1000)
 	f.events(t, 1000)
-	s, err := l.js.Stream(t.Context(), eventsStream(0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	config := s.CachedInfo().Config
-	if err := l.js.DeleteStream(t.Context(), eventsStream(0)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := l.js.CreateStream(t.Context(), config); err != nil {
-		t.Fatal(err)
-	}
+	deleteLog(t, l)()
 	f.next(t, KindReset)
 	w.Close(context.Background())
 	w = acquire(t, l, 0)
@@ -155,13 +163,7 @@ func TestNoCursorIsJudgedWithoutItsLog(t *testing.T) {
 	if reason, err := judge(); err != nil || reason != Complete {
 		t.Fatalf("Resume(%v) = %q, %v, want complete", at.Hlc, reason, err)
 	}
-	s, err := l.js.Stream(t.Context(), eventsStream(0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := l.js.DeleteStream(t.Context(), eventsStream(0)); err != nil {
-		t.Fatal(err)
-	}
+	makeAnew := deleteLog(t, l)
 	for began := time.Now(); ; <-time.After(10 * time.Millisecond) {
 		reason, err := judge()
 		if err != nil {
@@ -171,9 +173,7 @@ func TestNoCursorIsJudgedWithoutItsLog(t *testing.T) {
 			t.Fatalf("Resume(%v) = %q, 30 s after the log was deleted", at.Hlc, reason)
 		}
 	}
-	if _, err := l.js.CreateStream(t.Context(), s.CachedInfo().Config); err != nil {
-		t.Fatal(err)
-	}
+	makeAnew()
 	f.next(t, KindReset)
 	w.Close(context.Background())
 	w = acquire(t, l, 0)

@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"reprise/e2e"
 )
 
 // A backup is a stream as JetStream's own backup has it (what `nats stream backup`
@@ -99,5 +102,65 @@ func (c *Cluster) putBack(ctx context.Context, stream string, b backup) error {
 			return fmt.Errorf("restore of %s: %s", stream, m.Data)
 		}
 	}
+	return nil
+}
+
+// restore puts the backup of a shard in its place, while nobody can write and nothing
+// else is wrong, and returns when every edge must know of it.
+func (r *Run) restore(ctx context.Context, shard int) error {
+	if err := r.replace(ctx, shard); err != nil {
+		return err
+	}
+	sleep(ctx, unaware)
+	return nil
+}
+
+func (r *Run) replace(ctx context.Context, shard int) error {
+	for _, b := range r.cluster.Bridges {
+		b.busy.Lock()
+		defer b.busy.Unlock()
+		b.Signal(syscall.SIGSTOP)
+		defer b.Signal(syscall.SIGCONT)
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var records []e2e.Record
+	err := r.insist(ctx, "reading before a restore", func(ctx context.Context) (err error) {
+		sleep(ctx, 500*time.Millisecond) // for what was on its way
+		records, err = r.cluster.recordsOf(ctx, shard)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	began := time.Now().UnixNano()
+	b, ok := r.backups[shard]
+	if !ok || len(records) == 0 {
+		return fmt.Errorf("no backup of shard %d, or no record in it", shard)
+	}
+	if err := r.insist(ctx, "restoring", func(ctx context.Context) error { return r.cluster.putBack(ctx, eventsStream(shard), b) }); err != nil {
+		return err
+	}
+	r.cluster.read[shard].forget()
+	old := era{shard: shard, logs: e2e.LogsOf(records), newest: records[len(records)-1].Hlc, stored: make(map[string]bool), from: began, until: time.Now().UnixNano()}
+	if err := r.insist(ctx, "reading after a restore", func(ctx context.Context) error {
+		records, err := r.cluster.recordsOf(ctx, shard)
+		if err == nil && len(records) > 0 {
+			old.last = records[len(records)-1].Hlc
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	old.gap = lastGap(records, shard)
+	for _, rec := range records {
+		if rec.Hlc > old.last && rec.User != "" {
+			old.stored[rec.User+e2e.Blank(rec.Frame)] = true
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.eras = append(r.eras, old)
+	r.note("shard %d ends at %s instead of %s: a backup was put in its place", shard, old.last, old.newest)
 	return nil
 }

@@ -267,9 +267,8 @@ func (c *Client) sendUpdates(ctx context.Context, done <-chan struct{}) {
 	}
 }
 
-// answered takes an accepted frame, or an error that names an update. It reports false
-// for an error of another kind.
-func (c *Client) answered(raw []byte) bool {
+// answered takes an accepted frame, or an error that names an update.
+func (c *Client) answered(raw []byte) {
 	var a struct {
 		Type      string `json:"type"`
 		ID        string `json:"id"`
@@ -278,7 +277,7 @@ func (c *Client) answered(raw []byte) bool {
 		Temporary bool   `json:"temporary"`
 	}
 	if json.Unmarshal(raw, &a) != nil || a.ID == "" {
-		return false
+		return // an error of another kind
 	}
 	var refused *UpdateError
 	if a.Type == "error" {
@@ -287,7 +286,6 @@ func (c *Client) answered(raw []byte) bool {
 	if c.updates.answer(a.ID, refused, refused != nil && a.Temporary) {
 		c.keep()
 	}
-	return true
 }
 
 // heardOf has the client's clock be ahead of what another device stamped: an update that

@@ -22,7 +22,7 @@ function lasting(name, make) {
 
 export function showDevices({ user }) {
   const devices = [];
-  const log = new Log({ user, nameOf: (id) => devices.find((d) => d.id === id)?.name });
+  const log = new Log({ nameOf: (id) => devices.find((d) => d.id === id)?.name });
 
   // One more device, that is always there and hears everything: it fills the
   // log, and knows what a device that is cut misses.

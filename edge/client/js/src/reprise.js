@@ -7,7 +7,6 @@ import { askWhy } from "./refusal.js";
 import { Keeper } from "./store.js";
 
 const subprotocol = "reprise.v1";
-const events = new Set(["watchlist_update", "progress_update", "device_command", "notification"]);
 
 /** A device of a user. See index.d.ts for what each part promises. */
 export class Reprise {
