@@ -112,24 +112,22 @@ func (c *conn) await(what string, done func([]Frame) bool) {
 	c.run.t.Helper()
 	ctx := within(c.run.t)
 	for {
+		// Outside the lock: looking at many frames must not keep others from coming.
 		c.mu.Lock()
-		ok, changed, n := done(c.record.Frames), c.changed, len(c.record.Frames)
+		frames, changed := c.record.Frames, c.changed
 		c.mu.Unlock()
-		if ok {
+		if done(frames) {
 			return
 		}
 		select {
 		case <-changed:
 		case <-c.ended:
-			c.mu.Lock()
-			ok := done(c.record.Frames)
-			c.mu.Unlock()
-			if !ok {
+			if !done(c.frames()) {
 				c.run.t.Fatalf("device %s: the connection ended (%d) before %s", c.device.id, c.closed, what)
 			}
 			return
 		case <-ctx.Done():
-			c.run.t.Fatalf("device %s: no %s in %d frames", c.device.id, what, n)
+			c.run.t.Fatalf("device %s: no %s in %d frames", c.device.id, what, len(frames))
 		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"reprise/hlc"
 )
 
 // The states of a connection's writer. While idle there is no goroutine.
@@ -110,6 +112,10 @@ func (b *outbox) text(payload []byte) {
 func (c *conn) write() {
 	b := takeOutbox()
 	defer b.give()
+	// goal is where a replay has caught up: the end of the feed when the writer first
+	// had all that lay before it in the tail. Were it the end of what is published
+	// while the device reads, a busy user's device would never get there.
+	var goal hlc.Timestamp
 	for c.ending.Load() == 0 {
 		c.say(b, sayPing|sayPong)
 		if c.phase.Load() == phaseOpening {
@@ -129,9 +135,16 @@ func (c *conn) write() {
 			}
 			continue
 		}
+		if goal == 0 {
+			goal = end.Hlc
+		}
 		if len(b.events) > 0 {
-			if !c.events(b, c.phase.Load() == phaseLive) {
+			live := c.phase.Load() == phaseLive
+			if !c.events(b, live) {
 				return
+			}
+			if !live && c.pos.Hlc >= goal {
+				c.caughtUp(b)
 			}
 			continue
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"testing"
+	"testing/synctest"
 
 	"reprise/stream"
 )
@@ -70,4 +71,31 @@ func TestWriterOnlyMovesForward(t *testing.T) {
 		t.Errorf("events(3 5 4 5 3 6) after 3 = %d frames up to %v, want 5 and 6", b.sent, c.pos)
 	}
 	b.bytes = b.bytes[:0]
+}
+
+// A device that reads no faster than its user's events come has caught up when it has
+// what there was as it came, and what follows is live.
+func TestCatchesUpWhilePublishingGoesOn(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const missed = 1_000
+		p := play(t, Config{TailPerUser: 1 << 20})
+		r := p.openedAt(uuidA, uuidOf('a', 1), at(1))
+		synctest.Wait() // the writer is about to say that there is nothing, and waits for the reader
+		p.connections(uuidA)[0].phase.Store(phaseReplaying)
+		for n := range missed {
+			p.event(uuidA, "", n)
+		}
+		r.frame()
+		for n := range 4 * missed {
+			_, payload := r.frame()
+			if bytes.HasPrefix(payload, []byte(`{"type":"caught_up"`)) {
+				if n < missed {
+					t.Errorf("caught_up after %d events, want %d at least", n, missed)
+				}
+				return
+			}
+			p.event(uuidA, "", missed+n)
+		}
+		t.Errorf("no caught_up in %d events, %d of which were there in the beginning", 4*missed, missed)
+	})
 }
