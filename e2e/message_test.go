@@ -56,29 +56,32 @@ func (m message) arrived(frames []Frame) bool {
 	return false
 }
 
-// ofType returns a condition on frames: that there are n of type.
+// ofType returns a condition on the frames of one connection: that there are n of
+// type.
 func ofType(kind string, n int) func([]Frame) bool {
-	return func(frames []Frame) bool {
-		have := 0
-		for _, f := range frames {
-			if strings.HasPrefix(f.Text, `{"type":"`+kind+`"`) {
-				have++
-			}
-		}
-		return have >= n
-	}
+	return count(n, func(f Frame) bool { return strings.HasPrefix(f.Text, `{"type":"`+kind+`"`) })
 }
 
-// eventsOfOthers returns a condition on frames: that there are n events that
-// device did not cause.
+// eventsOfOthers returns a condition on the frames of one connection: that there are
+// n events that device did not cause.
 func eventsOfOthers(device string, n int) func([]Frame) bool {
+	return count(n, func(f Frame) bool {
+		x, err := parseFrame(f.Text)
+		return err == nil && x.Type != "caught_up" && x.Hlc != "" && x.Device != device
+	})
+}
+
+// count returns a condition on frames that only become more, and looks at each once:
+// that there are n of a kind.
+func count(n int, is func(Frame) bool) func([]Frame) bool {
+	have, seen := 0, 0
 	return func(frames []Frame) bool {
-		have := 0
-		for _, f := range frames {
-			if x, err := parseFrame(f.Text); err == nil && x.Type != "caught_up" && x.Hlc != "" && x.Device != device {
+		for _, f := range frames[seen:] {
+			if is(f) {
 				have++
 			}
 		}
+		seen = len(frames)
 		return have >= n
 	}
 }

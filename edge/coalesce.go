@@ -50,7 +50,7 @@ func (c *conn) lookAhead(b *outbox) bool {
 // hears reports whether events of a device are for this one.
 func (c *conn) hears(device string) bool { return device != c.device || c.echo }
 
-// readAt reads one chunk of what lies between a position and the tail's floor. It
+// readAt reads one chunk of what lies between a position and where the tail goes on. It
 // reports false when the connection is ending.
 func (c *conn) readAt(at stream.Position) (chunk stream.Chunk, ok bool) {
 	in := c.server.recent
@@ -62,7 +62,7 @@ func (c *conn) readAt(at stream.Position) (chunk stream.Chunk, ok bool) {
 	}
 	defer release(in)
 	ok = c.withLog(readTimeout, func(ctx context.Context) (err error) {
-		chunk, err = c.server.cfg.Log.Read(ctx, c.user, at, c.tail.floor())
+		chunk, err = c.server.cfg.Log.Read(ctx, c.user, at, c.tail.meeting(c.shard.limit))
 		if c.incomplete && errors.Is(err, stream.ErrTrimmed) {
 			return nil // the device knows already that something is missing
 		}

@@ -40,6 +40,13 @@ func (t *tail) after(pos hlc.Timestamp, dst []event) ([]event, bool) {
 	return t.window.after(pos, dst)
 }
 
+// meeting is up to where a replay reads the log, as window.meeting.
+func (t *tail) meeting(limit int) stream.Position {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.window.meeting(limit)
+}
+
 func (t *tail) floor() stream.Position {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -77,6 +77,16 @@ func (w *window) reset(floor stream.Position) (freed int64) {
 	return freed
 }
 
+// meeting is up to where a replay reads what the window does not hold: the floor. That
+// of a full window rises with each event, and a replay that reads up to there never gets
+// above it while events come; it reads up to the middle, and has half a window of time.
+func (w *window) meeting(limit int) stream.Position {
+	if w.n < limit {
+		return w.floor
+	}
+	return w.at(w.n / 2).at
+}
+
 // after appends to dst the events after pos, oldest first, as many as dst has
 // room for. It reports false when pos lies before the floor: the window cannot
 // tell then what comes next.

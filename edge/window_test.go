@@ -72,6 +72,38 @@ func TestWindowYieldsEachEventOnce(t *testing.T) {
 	})
 }
 
+// Who has read up to the meeting is above the floor until half a window of events has
+// come, whatever the limit; where the window is not full, reading ends at the floor.
+func TestWindowMeeting(t *testing.T) {
+	t.Parallel()
+	for limit := 1; limit < 20; limit++ {
+		w := window{floor: at(1)}
+		n := 1
+		add := func(events int) {
+			for range events {
+				n++
+				w.add(event{at: at(n)}, limit)
+			}
+		}
+		for add(limit - 1); n < 5*limit; add(1) {
+			reached := w.meeting(limit)
+			if w.n < limit {
+				if reached != w.floor {
+					t.Fatalf("meeting(%d) of %d events = %v, want the floor %v", limit, w.n, reached, w.floor)
+				}
+				continue
+			}
+			later := window{floor: w.floor, ring: slices.Clone(w.ring), head: w.head, n: w.n}
+			for i := range (limit + 1) / 2 {
+				if _, above := later.after(reached.Hlc, nil); !above {
+					t.Fatalf("limit %d: after %d more events the meeting %v is below the floor %v", limit, i, reached, later.floor)
+				}
+				later.add(event{at: at(n + 1 + i)}, limit)
+			}
+		}
+	}
+}
+
 func TestWindowReset(t *testing.T) {
 	t.Parallel()
 	var w window
