@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -47,9 +46,9 @@ func failover(b *testing.B, what string, n int) (took []time.Duration) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	r := &Run{Schedule: Schedule{}, load: Load{}, cluster: c, http: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, log: b.Logf}
+	r := &Run{Schedule: Schedule{}, load: Load{}, cluster: c, log: b.Logf}
 	user := userNo(1)
-	d := &client{run: r, user: user, id: deviceNo(1), have: make(map[string]bool)}
+	d := newDevice(r, user, deviceNo(1))
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer cancel()
@@ -97,7 +96,7 @@ func keptDir(b *testing.B) string {
 }
 
 // after waits for an event that was published after t, and returns when it came.
-func (d *client) after(b *testing.B, t time.Time) time.Time {
+func (d *device) after(b *testing.B, t time.Time) time.Time {
 	b.Helper()
 	for until := time.Now().Add(patience); time.Now().Before(until); {
 		for _, c := range d.connections() {
@@ -120,7 +119,7 @@ func (d *client) after(b *testing.B, t time.Time) time.Time {
 }
 
 // dependsOn is the process that is to be killed.
-func (d *client) dependsOn(b *testing.B, what string, shard int) *Process {
+func (d *device) dependsOn(b *testing.B, what string, shard int) *Process {
 	b.Helper()
 	c := d.run.cluster
 	name, err := "", error(nil)

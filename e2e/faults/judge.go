@@ -35,7 +35,7 @@ func (r *Run) judge(ctx context.Context, report *Report) error {
 	logs := e2e.LogsOf(records)
 	h := e2e.History{Logs: make(map[string][]e2e.Entry)}
 	special := make(map[string][]e2e.Connection) // of users whose log was replaced
-	for i, d := range r.clients {
+	for i, d := range r.devices {
 		conns := connections[i]
 		for _, c := range conns {
 			if c.Since != "earliest" && len(c.Frames) > 0 {
@@ -75,7 +75,7 @@ func (r *Run) judge(ctx context.Context, report *Report) error {
 	return nil
 }
 
-// snapshot is what the log has, and what the clients have recorded, at one moment: read
+// snapshot is what the log has, and what the devices have recorded, at one moment: read
 // while nothing was appended, and everybody had everything. Where that does not come
 // to be, it is the last attempt's, and for the rules to judge.
 func (r *Run) snapshot(ctx context.Context) (records []e2e.Record, connections [][]e2e.Connection, err error) {
@@ -97,7 +97,7 @@ func (r *Run) snapshot(ctx context.Context) (records []e2e.Record, connections [
 		}
 		before := r.behindOn(records)
 		connections = nil
-		for _, d := range r.clients {
+		for _, d := range r.devices {
 			connections = append(connections, d.connections())
 		}
 		after := r.behindOn(records)

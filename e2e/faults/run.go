@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"path/filepath"
 	"runtime"
@@ -40,8 +39,7 @@ type Run struct {
 	Schedule
 	load    Load
 	cluster *Cluster
-	clients []*client
-	http    *http.Client
+	devices []*device
 	log     func(format string, args ...any)
 	backups map[int]backup // by shard, from before the first act
 	clocks  [bridges]sync.Mutex
@@ -105,7 +103,6 @@ func Do(ctx context.Context, programs Programs, dir string, s Schedule, load Loa
 	r := &Run{
 		Schedule: s, load: load, log: log, strains: make(map[*Link]int), backups: make(map[int]backup),
 		befallen: make(map[Kind]int),
-		http:     &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{Timeout: dialPatience}).DialContext}},
 	}
 	report := Report{Seed: s.Seed, Faults: r.befallen}
 	queue := 100_000
@@ -148,8 +145,9 @@ func (r *Run) run(ctx context.Context, report *Report) error {
 	}
 	for u := range r.load.Users {
 		for i := range r.load.DevicesEach {
-			d := &client{run: r, user: userNo(u), id: deviceNo(u*r.load.DevicesEach + i), echo: i%2 == 0, have: make(map[string]bool)}
-			r.clients = append(r.clients, d)
+			d := newDevice(r, userNo(u), deviceNo(u*r.load.DevicesEach+i))
+			d.echo = i%2 == 0
+			r.devices = append(r.devices, d)
 			everybody.Go(func() { d.live(ctx) })
 		}
 	}
@@ -333,7 +331,7 @@ func (r *Run) behindOn(records []e2e.Record) error {
 		return fmt.Errorf("the log lacks %d events, one of them %s", missing, example)
 	}
 	away, lacking := 0, 0
-	for _, d := range r.clients {
+	for _, d := range r.devices {
 		n, connected := d.lacks(logs[d.user])
 		if !connected {
 			away++
@@ -512,11 +510,12 @@ func (r *Run) useful(ctx context.Context) {
 		})
 	}
 	for i, p := range c.Edges {
-		d := &client{run: r, user: userNo(i), id: deviceNo(r.load.Users*r.load.DevicesEach + i), edge: p.Name, have: make(map[string]bool)}
+		d := newDevice(r, userNo(i), deviceNo(r.load.Users*r.load.DevicesEach+i))
+		d.edge = p.Name
 		try(p.Name+" does not relay", func(ctx context.Context) error {
 			ctx, cancel := context.WithCancel(ctx)
 			defer cancel()
-			go d.connect(ctx)
+			go d.live(ctx)
 			for range 100 {
 				if _, current := d.lacks(nil); current {
 					return nil

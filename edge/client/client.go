@@ -43,7 +43,8 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{cfg: cfg, url: u, backoff: backoff{min: cfg.MinBackoff, max: cfg.MaxBackoff}, updates: newUpdates(), changed: make(chan struct{}, 1)}
+	b := backoff{min: cfg.MinBackoff, max: cfg.MaxBackoff}
+	c := &Client{cfg: cfg, url: u, backoff: b, updates: newUpdates(b), changed: make(chan struct{}, 1)}
 	c.cursor.begin(cfg.Since)
 	return c, nil
 }
@@ -176,6 +177,7 @@ func (c *Client) connect(ctx context.Context) (time.Duration, error) {
 // asks for, and a negative one for all others.
 func (c *Client) receive(raw []byte) (time.Duration, error) {
 	reconnect := time.Duration(-1)
+	c.cfg.OnRaw(raw)
 	f, err := Parse(raw)
 	if err != nil {
 		return reconnect, fmt.Errorf("client: a frame that is not JSON: %w", err)

@@ -54,8 +54,8 @@ type Config struct {
 	// that has lost its own; 0 is 30 s, negative is never.
 	AckEvery time.Duration
 
-	// MinBackoff and MaxBackoff bound the wait before a new connection; 0 is
-	// 500 ms and 20 s.
+	// MinBackoff and MaxBackoff bound the wait before a new connection, and before an
+	// update that was refused for the moment is sent again; 0 is 500 ms and 20 s.
 	MinBackoff, MaxBackoff time.Duration
 
 	// PingInterval is how long the link may be silent before a sign of life is
@@ -78,6 +78,11 @@ type Config struct {
 	// OnFrame is called for every frame, in order, from Run's goroutine, except
 	// for events that are not newer than the cursor. Nil drops them all.
 	OnFrame func(Frame)
+
+	// OnRaw is called for every frame as it came, in order, from Run's goroutine and
+	// before anything else is done with it: what OnFrame is spared is seen here. For
+	// recordings and tests. Nil hears nothing.
+	OnRaw func(raw []byte)
 
 	// OnResumed is called from Run's goroutine at the end of each replay, after OnFrame
 	// was called for its caught_up. Nil hears nothing.
@@ -153,6 +158,9 @@ func (c Config) withDefaults() (Config, *url.URL, error) {
 	}
 	if c.OnResumed == nil {
 		c.OnResumed = func(Resumed) {}
+	}
+	if c.OnRaw == nil {
+		c.OnRaw = func([]byte) {}
 	}
 	if c.OnFrame == nil {
 		c.OnFrame = func(Frame) {}

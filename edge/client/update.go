@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -53,14 +52,11 @@ func (e *UpdateError) Error() string {
 var ErrQueueFull = errors.New("client: too many updates are waiting")
 
 // How updates are sent: below what an edge allows by default (20 messages a second, 200
-// at once), so many under way at a time, and again after so long where an edge refuses
-// for the moment.
+// at once), and so many under way at a time.
 const (
-	updateRate    = 15
-	updateBurst   = 100
-	updateWindow  = 16
-	updateAgain   = 500 * time.Millisecond
-	updateAgainIn = 30 * time.Second
+	updateRate   = 15
+	updateBurst  = 100
+	updateWindow = 16
 )
 
 // Submit queues an update and waits until the edge has it on disk. It is sent when there
@@ -95,7 +91,8 @@ func (c *Client) Pending() []Update { return c.updates.pending() }
 
 // updates is the queue of what is to be sent up.
 type updates struct {
-	wake chan struct{} // holds a token when there may be something to send
+	wake    chan struct{} // holds a token when there may be something to send
+	backoff backoff       // what that of an update begins as
 
 	mu      sync.Mutex
 	entries []*queued // guarded by mu; oldest first
@@ -109,12 +106,12 @@ type queued struct {
 	update   Update
 	answered chan error // holds the answer
 	sent     bool       // on the connection that there is
-	failures int
-	after    time.Time // it is not to be sent before
+	backoff  backoff    // of refusals for the moment
+	after    time.Time  // it is not to be sent before
 }
 
-func newUpdates() *updates {
-	return &updates{wake: make(chan struct{}, 1), rate: updateRate, tokens: updateBurst, filled: time.Now()}
+func newUpdates(b backoff) *updates {
+	return &updates{wake: make(chan struct{}, 1), backoff: b, rate: updateRate, tokens: updateBurst, filled: time.Now()}
 }
 
 func (q *updates) kick() {
@@ -128,7 +125,7 @@ func (q *updates) add(u Update, limit int) (answered chan error, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	stale := slices.IndexFunc(q.entries, func(e *queued) bool {
-		return u.Type == "progress_update" && e.update.Type == u.Type && e.update.ContentID == u.ContentID && !e.sent && e.failures == 0
+		return u.Type == "progress_update" && e.update.Type == u.Type && e.update.ContentID == u.ContentID && !e.sent && e.backoff.failures == 0
 	})
 	switch {
 	case stale >= 0:
@@ -137,7 +134,7 @@ func (q *updates) add(u Update, limit int) (answered chan error, err error) {
 	case len(q.entries) >= limit:
 		return nil, ErrQueueFull
 	}
-	e := &queued{update: u, answered: make(chan error, 1)}
+	e := &queued{update: u, answered: make(chan error, 1), backoff: q.backoff}
 	q.entries = append(q.entries, e)
 	q.kick()
 	return e.answered, nil
@@ -149,7 +146,7 @@ func (q *updates) restore(kept []Update) {
 	defer q.mu.Unlock()
 	var before []*queued
 	for _, u := range kept {
-		before = append(before, &queued{update: u, answered: make(chan error, 1)})
+		before = append(before, &queued{update: u, answered: make(chan error, 1), backoff: q.backoff})
 	}
 	q.entries = append(before, q.entries...)
 	q.kick()
@@ -217,8 +214,7 @@ func (q *updates) answer(id string, refused *UpdateError, temporary bool) bool {
 	}
 	e := q.entries[i]
 	if temporary {
-		wait := min(updateAgainIn, updateAgain<<min(e.failures, 10))
-		e.sent, e.failures, e.after = false, e.failures+1, time.Now().Add(wait+rand.N(wait))
+		e.sent, e.after = false, time.Now().Add(e.backoff.wait(nil, -1))
 		return false
 	}
 	q.entries = slices.Delete(q.entries, i, i+1)
