@@ -188,6 +188,12 @@ func (d *device) hear(text, asked string) {
 
 // send makes an update now and then, when the one before was accepted.
 func (d *device) send(ctx context.Context, c *client.Client) {
+	d.mu.Lock()
+	u, kept := d.pending, len(d.kept.Updates) > 0
+	d.mu.Unlock()
+	if u != nil && !kept { // the client before had ended when it was given u
+		_ = c.Submit(ctx, u.Update)
+	}
 	for sleep(ctx, about(meanQuiet)) {
 		d.mu.Lock()
 		idle := d.pending == nil

@@ -56,6 +56,7 @@ func (c *Client) Run(ctx context.Context) error {
 	if c.cfg.Store != nil {
 		kept, err := c.cfg.Store.Load()
 		if err != nil {
+			c.updates.end()
 			return err
 		}
 		if kept.Cursor != "" {
@@ -69,6 +70,7 @@ func (c *Client) Run(ctx context.Context) error {
 		defer close(done)
 		keeping.Go(func() { c.keepSaved(done) })
 	}
+	defer c.updates.end() // before all is saved for the last time
 	for {
 		reconnect, err := c.connect(ctx)
 		if ctx.Err() != nil {
@@ -149,8 +151,9 @@ func (c *Client) connect(ctx context.Context) (time.Duration, error) {
 		if err != nil {
 			_ = ws.CloseNow() // it is broken or closed already
 			err = closedError(err)
-			var closed *ClosedError
-			c.updates.lost(errors.As(err, &closed) && closed.Code == tooManyMessages)
+			if closed := (*ClosedError)(nil); errors.As(err, &closed) && closed.Code == tooManyMessages {
+				c.updates.slower()
+			}
 			return reconnect, err
 		}
 		if kind != websocket.MessageText {
@@ -167,7 +170,7 @@ func (c *Client) connect(ctx context.Context) (time.Duration, error) {
 		}
 		if !welcomed {
 			welcomed = true
-			c.updates.kick()
+			c.updates.again()
 			watching.Go(func() { c.sendUpdates(ctx, done) })
 		}
 	}

@@ -59,10 +59,15 @@ const (
 	updateWindow = 16
 )
 
+// ErrEnded is returned by [Client.Submit] when [Client.Run] has ended. What waited for
+// an answer then is sent again by a client with the same [Store].
+var ErrEnded = errors.New("client: Run has ended")
+
 // Submit queues an update and waits until the edge has it on disk. It is sent when there
 // is a connection, and again until it is answered; that goes on when ctx ends first. Of
 // positions of one content that nobody was sent yet the newest takes the place of the
-// one before, which counts as taken. Errors: [UpdateError], [ErrQueueFull], ctx's.
+// one before, which counts as taken. Errors: [UpdateError], [ErrQueueFull], [ErrEnded],
+// ctx's.
 func (c *Client) Submit(ctx context.Context, u Update) error {
 	if u.ID == "" {
 		u.ID = uuid.NewString()
@@ -96,6 +101,7 @@ type updates struct {
 
 	mu      sync.Mutex
 	entries []*queued // guarded by mu; oldest first
+	ended   bool      // guarded by mu; nothing is added any more
 	rate    float64   // guarded by mu; a second
 	tokens  float64   // guarded by mu
 	filled  time.Time // guarded by mu; when tokens was right
@@ -128,6 +134,8 @@ func (q *updates) add(u Update, limit int) (answered chan error, err error) {
 		return u.Type == "progress_update" && e.update.Type == u.Type && e.update.ContentID == u.ContentID && !e.sent && e.backoff.failures == 0
 	})
 	switch {
+	case q.ended:
+		return nil, ErrEnded
 	case stale >= 0:
 		q.entries[stale].answered <- nil
 		q.entries = slices.Delete(q.entries, stale, stale+1)
@@ -227,17 +235,32 @@ func (q *updates) answer(id string, refused *UpdateError, temporary bool) bool {
 	return true
 }
 
-// lost has everything sent again on the next connection; tooFast says that the edge
-// found the last one too fast.
-func (q *updates) lost(tooFast bool) {
+// end has everybody who waits told that nothing is answered any more.
+func (q *updates) end() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.ended = true
+	for _, e := range q.entries {
+		e.answered <- ErrEnded // it has room: an entry that is answered is no more
+	}
+}
+
+// again has everything sent that is not answered. It is called as a connection begins:
+// when one ends, what sends may still be about to.
+func (q *updates) again() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, e := range q.entries {
 		e.sent = false
 	}
-	if tooFast {
-		q.rate, q.tokens = max(1, q.rate/2), 0
-	}
+	q.kick()
+}
+
+// slower has fewer sent a second: the edge found it too fast.
+func (q *updates) slower() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.rate, q.tokens = max(1, q.rate/2), 0
 }
 
 // sendUpdates sends what is in the queue until done is closed.

@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -200,5 +201,32 @@ func TestSnapshotTakesThePlaceOfTheCursor(t *testing.T) {
 	}
 	if got := c.Since(); got != stamp(6) {
 		t.Errorf("Since() = %s, want %s", got, stamp(6))
+	}
+}
+
+// Who waits when Run ends is told, who comes later as well, and what waited is kept.
+func TestSubmitEndsWithRun(t *testing.T) {
+	t.Parallel()
+	e := newEdge(t, func(t *testing.T, ws *websocket.Conn, _ *http.Request) {
+		send(t, ws, welcome(zeros, true, ""))
+		receive(t, ws)
+		_ = ws.Close(4509, "")
+	})
+	store := client.FileStore(filepath.Join(t.TempDir(), "device.json"))
+	c, _, _ := run(t, client.Config{URL: e.URL, Store: store})
+	for range 2 {
+		if err := c.Submit(t.Context(), position("film", 7)); !errors.Is(err, client.ErrEnded) {
+			t.Errorf("Submit() = %v, want ErrEnded", err)
+		}
+	}
+	for {
+		kept, err := store.Load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(kept.Updates) == 1 {
+			break
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
