@@ -11,6 +11,8 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/google/uuid"
+
+	"reprise/stream"
 )
 
 // subprotocol is the only one that is ever echoed.
@@ -73,7 +75,7 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, req request) *re
 		id: uuid.NewString(), user: req.user, device: req.device, remote: req.remote,
 		asked: req.since, echo: req.echo, snapshot: req.snapshot, coalesce: req.coalesce, arrival: arrival,
 		connected: time.Now(),
-		came:      s.stamp(sh),
+		came:      s.arrivals.clock.Now(),
 		welcomed:  make(chan struct{}),
 		gone:      make(chan struct{}),
 	}
@@ -177,7 +179,7 @@ func (s *Server) register(c *conn) {
 	replaced, first := c.shard.attach(c)
 	s.metrics.opened()
 	s.registrations.add(c.user)
-	s.arrivals.add(c.arrivalOf())
+	s.arrivals.add(stream.Arrived, c.arrivalOf())
 	c.present()
 	if first {
 		s.users.Add(1)

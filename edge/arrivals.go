@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"reprise/hlc"
 	"reprise/stream"
 )
 
@@ -15,28 +16,46 @@ const (
 	// arrivalsAgain is after how long each is told once more: an edge may have been
 	// out of reach.
 	arrivalsAgain = 2 * time.Second
-	// arrivalsKept bounds those that wait for being told. Above it the oldest are
+	// arrivalsKept bounds those that wait for being told. Above it the newest are
 	// not: their device may stay connected twice.
 	arrivalsKept = 100_000
+	// arrivalFresh is how far the stamp of an arrival may be from the time at which it
+	// is heard of, and how long this edge may have stood still, for it to be believed.
+	arrivalFresh = 1500 * time.Millisecond
+	// proofTime is how long an answer to the question whether a connection lives counts.
+	proofTime = 5 * time.Second
 )
 
 // arrivals tells the other edges which devices have connected here, so that they
 // let go of older connections of the same.
+//
+// Which of two connections is the newer one their stamps say, of a clock that all edges
+// share as far as they hear of each other. That can be wrong: an edge stood still, or
+// was out of reach, or its clock is off, and what it believes to be new its device has
+// left long ago. The word of an edge is believed at once where it comes at the time that
+// it names. Otherwise the connection has to live: its edge is asked, and its device has
+// to answer a ping. Nobody loses the connection that works to one that does not.
 type arrivals struct {
 	// static after construction
 	log    *stream.Log
 	logger *slog.Logger
 	more   chan struct{} // of one; sent to by add, never closed
+	// stoodStill reports whether this edge has, lately.
+	stoodStill func() bool
+
+	clock hlc.Clock // of arrivals only: it follows that of any other edge
 
 	mu      sync.Mutex
-	waiting []stream.Arrival
+	waiting map[stream.Word][]stream.Arrival
+	asked   lately // connections elsewhere of which is asked whether they live
+	proving lately // connections here that others ask for
 }
 
-// add has an arrival told. It blocks on nothing.
-func (a *arrivals) add(arrival stream.Arrival) {
+// add has a word told of an arrival. It blocks on nothing.
+func (a *arrivals) add(word stream.Word, arrival stream.Arrival) {
 	a.mu.Lock()
-	if len(a.waiting) < arrivalsKept {
-		a.waiting = append(a.waiting, arrival)
+	if len(a.waiting[word]) < arrivalsKept {
+		a.waiting[word] = append(a.waiting[word], arrival)
 	}
 	a.mu.Unlock()
 	select {
@@ -45,11 +64,11 @@ func (a *arrivals) add(arrival stream.Arrival) {
 	}
 }
 
-func (a *arrivals) take() []stream.Arrival {
+func (a *arrivals) take() map[stream.Word][]stream.Arrival {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	all := a.waiting
-	a.waiting = nil
+	a.waiting = make(map[stream.Word][]stream.Arrival)
 	return all
 }
 
@@ -75,12 +94,17 @@ func (a *arrivals) run(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			}
-			if all := a.take(); len(all) > 0 {
-				a.tell(all)
-				again = append(again, told{time.Now().Add(arrivalsAgain), all})
+			for word, all := range a.take() {
+				if word == stream.Arrived && a.stoodStill() {
+					word = stream.Stays
+				}
+				a.tell(word, all)
+				if word == stream.Arrived || word == stream.Stays {
+					again = append(again, told{time.Now().Add(arrivalsAgain), all})
+				}
 			}
 		case <-due:
-			a.tell(again[0].all)
+			a.tell(stream.Stays, again[0].all)
 			again = again[1:]
 		case <-ctx.Done():
 			return
@@ -88,29 +112,101 @@ func (a *arrivals) run(ctx context.Context) {
 	}
 }
 
-func (a *arrivals) tell(all []stream.Arrival) {
-	if err := a.log.Arrive(all); err != nil {
+func (a *arrivals) tell(word stream.Word, all []stream.Arrival) {
+	if err := a.log.Arrive(word, all); err != nil {
 		a.logger.Warn("other edges are not told who has connected", "devices", len(all), "err", err)
 	}
 }
 
-// arrived is called for each device that connects to another edge: an older
-// connection of the same device here goes. If the one here is the newer one,
-// whoever told does not know of it, and is told again.
-func (s *Server) arrived(a stream.Arrival) {
-	_, _ = s.clock.Update(a.At) // one that is far ahead does not count
+// ask asks whether a connection to another edge lives.
+func (a *arrivals) ask(of stream.Arrival) {
+	a.mu.Lock()
+	a.asked.add(of.Connection)
+	a.mu.Unlock()
+	a.add(stream.Asked, of)
+}
+
+// answered reports whether that was asked of a connection.
+func (a *arrivals) answered(connection string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.asked.take(connection)
+}
+
+// heard is told of every sign of life that was asked for.
+func (a *arrivals) heard(c *conn) {
+	a.mu.Lock()
+	proved := a.proving.take(c.id)
+	a.mu.Unlock()
+	if proved {
+		a.add(stream.Lives, c.arrivalOf())
+	}
+}
+
+// prove finds out whether c lives.
+func (a *arrivals) prove(c *conn) {
+	a.mu.Lock()
+	a.proving.add(c.id)
+	a.mu.Unlock()
+	c.signal(sayPing)
+}
+
+// arrived is called for each connection that another edge tells of: an older one of the
+// same device here goes. If the one here is the newer one, whoever told does not know
+// of it, and is told again.
+func (s *Server) arrived(word stream.Word, a stream.Arrival) {
+	s.arrivals.clock.Merge(a.At)
 	for _, c := range s.connections(a.User) {
 		if c.device != a.Device {
 			continue
 		}
-		if own := c.arrivalOf(); a.After(&own) {
+		own := c.arrivalOf()
+		fresh := word == stream.Arrived && time.Since(a.At.Time()).Abs() < arrivalFresh
+		switch {
+		case word == stream.Asked:
+			if c.id == a.Connection {
+				s.arrivals.prove(c)
+			}
+		case !a.After(&own):
+			if word != stream.Lives {
+				s.arrivals.add(stream.Stays, own)
+			}
+		case fresh, word == stream.Lives && s.arrivals.answered(a.Connection):
 			c.close(codeReplaced, "replaced by a newer connection")
-		} else {
-			s.arrivals.add(own)
+		case word != stream.Lives:
+			s.arrivals.ask(a)
 		}
 	}
 }
 
 func (c *conn) arrivalOf() stream.Arrival {
 	return stream.Arrival{User: c.user, Device: c.device, Connection: c.id, At: c.came}
+}
+
+// lately is a set of connections, each for proofTime. The zero lately is empty.
+type lately struct {
+	since map[string]time.Time
+	order []string // in order of their times, also what was taken
+}
+
+func (l *lately) add(connection string) {
+	now := time.Now()
+	for len(l.order) > 0 && now.Sub(l.since[l.order[0]]) > proofTime { // that of what was taken is long ago
+		delete(l.since, l.order[0])
+		l.order = l.order[1:]
+	}
+	if l.since == nil {
+		l.since = make(map[string]time.Time)
+	}
+	if _, ok := l.since[connection]; !ok {
+		l.order = append(l.order, connection)
+	}
+	l.since[connection] = now
+}
+
+// take takes a connection out and reports whether it was in.
+func (l *lately) take(connection string) bool {
+	since, ok := l.since[connection]
+	delete(l.since, connection)
+	return ok && time.Since(since) <= proofTime
 }

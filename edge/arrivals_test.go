@@ -3,10 +3,12 @@ package edge
 import (
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
 
+	"reprise/hlc"
 	"reprise/stream"
 )
 
@@ -85,4 +87,99 @@ func (r *relay) count(device string) (n int) {
 		}
 	}
 	return n
+}
+
+// The word of another edge is believed at once where it comes at the time that it names.
+// Else the connection that it tells of has to prove that it lives.
+func TestArrivalsThatAreDoubtful(t *testing.T) {
+	newer := func(p *played, by time.Duration) stream.Arrival {
+		return stream.Arrival{User: uuidA, Device: uuidOf('a', 1), Connection: uuidOf('c', 1),
+			At: max(p.connections(uuidA)[0].came+1, hlc.New(time.Now().Add(by).UnixMilli(), 0))}
+	}
+	for _, c := range []struct {
+		name   string
+		word   stream.Word
+		by     time.Duration
+		closed bool
+		asked  int
+	}{
+		{"it has just come", stream.Arrived, 0, true, 0},
+		{"it comes by a clock that is ahead", stream.Arrived, 10 * time.Second, false, 1},
+		{"it came some time ago", stream.Stays, 0, false, 1},
+		{"it lives, which nobody asked", stream.Lives, 0, false, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				p := play(t, Config{})
+				d := p.joined(uuidA, uuidOf('a', 1), "")
+				a := newer(p, c.by)
+				p.arrived(c.word, a)
+				synctest.Wait()
+				if asked := p.arrivals.take()[stream.Asked]; len(asked) != c.asked {
+					t.Errorf("asked of %v, want %d", asked, c.asked)
+				}
+				if c.asked > 0 {
+					p.event(uuidA, "", 1)
+					d.want("event")
+					p.arrived(stream.Lives, a)
+				} else if !c.closed {
+					p.event(uuidA, "", 1)
+					d.want("event")
+					return
+				}
+				if code := d.closed(); code != codeReplaced {
+					t.Errorf("close code = %d, want %d", code, codeReplaced)
+				}
+			})
+		})
+	}
+}
+
+// Another edge asks whether a connection lives: it does if its device answers.
+func TestConnectionProvesThatItLives(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := play(t, Config{})
+		p.joined(uuidA, uuidOf('a', 1), "")
+		silent := p.raw(uuidA, uuidOf('a', 2), "")
+		lives := func() []stream.Arrival {
+			for _, c := range p.connections(uuidA) {
+				p.arrived(stream.Asked, c.arrivalOf())
+			}
+			time.Sleep(time.Second)
+			synctest.Wait()
+			return p.arrivals.take()[stream.Lives]
+		}
+		if all := lives(); len(all) != 1 || all[0].Device != uuidOf('a', 1) {
+			t.Errorf("it lives: %v, want the device that answers", all)
+		}
+		time.Sleep(proofTime)
+		silent.write(opPong, nil)
+		synctest.Wait()
+		if all := p.arrivals.take()[stream.Lives]; len(all) != 0 {
+			t.Errorf("it lives: %v, want nobody whose answer comes too late", all)
+		}
+	})
+}
+
+// An edge that stood still does not know whether what it accepts is new.
+func TestEdgeThatStoodStill(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := play(t, Config{})
+		time.Sleep(time.Minute)
+		if p.wheel.stoodStill() {
+			t.Error("stoodStill() = true, want false")
+		}
+		p.wheel.turned.Add(-int64(2 * time.Second))
+		if !p.wheel.stoodStill() {
+			t.Error("stoodStill() before the next turn = false, want true")
+		}
+		time.Sleep(2 * wheelTick)
+		if !p.wheel.stoodStill() {
+			t.Error("stoodStill() after the next turn = false, want true")
+		}
+		time.Sleep(afterStand)
+		if p.wheel.stoodStill() {
+			t.Error("stoodStill() some seconds later = true, want false")
+		}
+	})
 }

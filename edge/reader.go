@@ -139,6 +139,7 @@ func (c *conn) pinged(_ context.Context, payload []byte) bool {
 
 func (c *conn) ponged(context.Context, []byte) {
 	c.present()
+	c.server.arrivals.heard(c)
 	c.slow(&c.controls, controlRate, controlBurst)
 }
 

@@ -52,12 +52,9 @@ func (c *conn) submit(f *deviceFrame) {
 
 // now is a stamp for an update of c that has none: above every event that c can
 // have been sent.
-func (c *conn) now() hlc.Timestamp { return c.server.stamp(c.shard) }
-
-// stamp is a stamp above all that the feed of a shard has handed out.
-func (s *Server) stamp(sh *shard) hlc.Timestamp {
-	s.clock.Merge(sh.dispatched().Hlc)
-	return s.clock.Now()
+func (c *conn) now() hlc.Timestamp {
+	c.server.clock.Merge(c.shard.dispatched().Hlc)
+	return c.server.clock.Now()
 }
 
 // lifetime is a context that ends with a connection.

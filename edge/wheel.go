@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,9 +19,25 @@ const (
 type wheel struct {
 	elapsed func() time.Duration
 
+	turned atomic.Int64 // when it was last, by elapsed
+	stood  atomic.Int64 // when it was last after a stand, by elapsed
+
 	mu    sync.Mutex
 	now   int // the tick that was last seen to
 	slots [wheelSlots]*conn
+}
+
+// A process that stands for aStand, stopped or starved, has things come late for
+// afterStand.
+const (
+	aStand     = time.Second
+	afterStand = 5 * time.Second
+)
+
+// stoodStill reports whether the process has stood still lately.
+func (w *wheel) stoodStill() bool {
+	now, stood := w.elapsed(), time.Duration(w.stood.Load())
+	return now-time.Duration(w.turned.Load()) > aStand || stood != 0 && now-stood < afterStand
 }
 
 // schedule has c visited at due, instead of when it was going to be.
@@ -94,6 +111,7 @@ func (w *wheel) turn(now time.Duration) *conn {
 
 // run turns the wheel until ctx ends.
 func (w *wheel) run(ctx context.Context, sweep func()) {
+	w.turned.Store(int64(w.elapsed()))
 	ticker := time.NewTicker(wheelTick)
 	defer ticker.Stop()
 	for {
@@ -103,6 +121,9 @@ func (w *wheel) run(ctx context.Context, sweep func()) {
 		case <-ticker.C:
 		}
 		now := w.elapsed()
+		if last := w.turned.Swap(int64(now)); now-time.Duration(last) > aStand {
+			w.stood.Store(int64(now))
+		}
 		for c := w.turn(now); c != nil; c = w.turn(now) {
 			if due, ok := c.visit(now); ok {
 				w.resume(c, due)

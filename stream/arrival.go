@@ -9,7 +9,21 @@ import (
 	"reprise/hlc"
 )
 
-// Arrival says that a device has connected to an edge.
+// Word is what an edge tells the others of a connection of a device.
+type Word string
+
+const (
+	// Arrived: it was made just now.
+	Arrived Word = "arrived"
+	// Stays: it was made some time ago, and the edge has not heard of its end.
+	Stays Word = "stays"
+	// Asked: whether it lives. The edge that has it finds out.
+	Asked Word = "asked"
+	// Lives: its device has answered since the edge was asked.
+	Lives Word = "lives"
+)
+
+// Arrival is a connection of a device to an edge.
 type Arrival struct {
 	User, Device string // UUIDs
 	// Connection is the connection's id, a UUID.
@@ -33,9 +47,9 @@ const (
 	arrivalsWaiting = 4096
 )
 
-// Arrive tells every other edge that follows arrivals of some. It waits for
+// Arrive tells every other edge that follows arrivals a word of some. It waits for
 // nobody: what an edge that is out of reach misses it does not hear again.
-func (l *Log) Arrive(all []Arrival) error {
+func (l *Log) Arrive(word Word, all []Arrival) error {
 	for len(all) > 0 {
 		n := min(len(all), arrivalsPerMessage)
 		text := make([]byte, 0, n*arrivalSize)
@@ -47,7 +61,7 @@ func (l *Log) Arrive(all []Arrival) error {
 			text = a.At.AppendTo(text)
 			text = append(append(append(text, a.User...), a.Device...), a.Connection...)
 		}
-		if err := l.nc.PublishMsg(&nats.Msg{Subject: arrivalsSubject, Header: nats.Header{headerNode: {l.boot}}, Data: text}); err != nil {
+		if err := l.nc.PublishMsg(&nats.Msg{Subject: arrivalsSubject, Header: nats.Header{headerNode: {l.boot}, headerWord: {string(word)}}, Data: text}); err != nil {
 			return wrap("tell of arrivals", err)
 		}
 		all = all[n:]
@@ -55,9 +69,9 @@ func (l *Log) Arrive(all []Arrival) error {
 	return nil
 }
 
-// FollowArrivals calls fn, from one goroutine, for each device that other edges
+// FollowArrivals calls fn, from one goroutine, for each connection that other edges
 // tell of, until ctx ends; then it returns nil.
-func (l *Log) FollowArrivals(ctx context.Context, fn func(Arrival)) error {
+func (l *Log) FollowArrivals(ctx context.Context, fn func(Word, Arrival)) error {
 	messages := make(chan *nats.Msg, arrivalsWaiting)
 	sub, err := l.nc.ChanSubscribe(arrivalsSubject, messages)
 	if err != nil {
@@ -76,7 +90,7 @@ func (l *Log) FollowArrivals(ctx context.Context, fn func(Arrival)) error {
 					l.logger.Error("an arrival that is none is passed over", "err", err)
 					break
 				}
-				fn(Arrival{At: at, User: text[16:52], Device: text[52:88], Connection: text[88:124]})
+				fn(Word(header(m.Header, headerWord)), Arrival{At: at, User: text[16:52], Device: text[52:88], Connection: text[88:124]})
 			}
 		case <-ctx.Done():
 			return nil

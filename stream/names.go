@@ -54,6 +54,7 @@ const (
 	headerID = "Reprise-Id"
 
 	headerNode      = "Reprise-Node"
+	headerWord      = "Reprise-Word" // of an arrival
 	headerReason    = "Reprise-Reason"
 	headerDetail    = "Reprise-Detail"
 	headerChannel   = "Reprise-Channel"
