@@ -65,7 +65,7 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, req request) *re
 		return refuseFull
 	}
 	sh := s.shardOf(req.user)
-	t, arrival := sh.reserve(req.user, req.device, s.cfg.MaxConnectionsPerUser)
+	t := sh.reserve(req.user, req.device, s.cfg.MaxConnectionsPerUser)
 	if t == nil {
 		s.registry.release()
 		return refuseUserFull
@@ -73,7 +73,7 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, req request) *re
 	c := &conn{
 		server: s, shard: sh, tail: t,
 		id: uuid.NewString(), user: req.user, device: req.device, remote: req.remote,
-		asked: req.since, echo: req.echo, snapshot: req.snapshot, coalesce: req.coalesce, arrival: arrival,
+		asked: req.since, echo: req.echo, snapshot: req.snapshot, coalesce: req.coalesce,
 		connected: time.Now(),
 		came:      s.arrivals.clock.Now(),
 		welcomed:  make(chan struct{}),
@@ -176,16 +176,13 @@ func (s *Server) register(c *conn) {
 		c.ws.CloseNow()
 		return
 	}
-	replaced, first := c.shard.attach(c)
+	first := c.shard.attach(c)
 	s.metrics.opened()
 	s.registrations.add(c.user)
-	s.arrivals.add(stream.Arrived, c.arrivalOf())
+	s.arrivals.add(stream.Arrived, c.mention())
 	c.present()
 	if first {
 		s.users.Add(1)
-	}
-	for _, old := range replaced {
-		old.close(codeReplaced, "replaced by a newer connection") // may be c
 	}
 	s.cfg.Logger.Debug("connected", "user", c.user, "device", c.device, "conn", c.id, "remote", c.remote)
 	s.wheel.schedule(c, s.elapsed())

@@ -26,36 +26,46 @@ const (
 	proofTime = 5 * time.Second
 )
 
-// arrivals tells the other edges which devices have connected here, so that they
-// let go of older connections of the same.
+// arrivals tells all edges, this one too, which devices have connected here, so that
+// they let go of older connections of the same.
 //
 // Which of two connections is the newer one their stamps say, of a clock that all edges
-// share as far as they hear of each other. That can be wrong: an edge stood still, or
-// was out of reach, or its clock is off, and what it believes to be new its device has
-// left long ago. The word of an edge is believed at once where it comes at the time that
-// it names. Otherwise the connection has to live: its edge is asked, and its device has
-// to answer a ping. Nobody loses the connection that works to one that does not.
+// share as far as they hear of each other. That can be wrong: a handshake was under way
+// for long, an edge stood still or was out of reach, its clock is off; and what it
+// believes to be new its device has left already. So a connection that has ended by the
+// time at which it is told of is not told of. The word of an edge is believed at once
+// where it comes at the time that it names. Otherwise the connection has to live: its
+// edge is asked, and its device has to answer a ping. Nobody loses the connection that
+// works to one that does not.
 type arrivals struct {
 	// static after construction
-	log    *stream.Log
 	logger *slog.Logger
 	more   chan struct{} // of one; sent to by add, never closed
 	// stoodStill reports whether this edge has, lately.
 	stoodStill func() bool
+	// elsewhere tells the other edges, here this one.
+	elsewhere func(stream.Word, []stream.Arrival) error
+	here      func(stream.Word, stream.Arrival)
 
 	clock hlc.Clock // of arrivals only: it follows that of any other edge
 
 	mu      sync.Mutex
-	waiting map[stream.Word][]stream.Arrival
-	asked   lately // connections elsewhere of which is asked whether they live
-	proving lately // connections here that others ask for
+	waiting map[stream.Word][]mention
+	asked   lately // connections of which is asked whether they live
+	proving lately // connections here for which somebody asks
 }
 
-// add has a word told of an arrival. It blocks on nothing.
-func (a *arrivals) add(word stream.Word, arrival stream.Arrival) {
+// mention is an arrival that is to be told of.
+type mention struct {
+	stream.Arrival
+	c *conn // nil is elsewhere
+}
+
+// add has a word told of a connection. It blocks on nothing.
+func (a *arrivals) add(word stream.Word, m mention) {
 	a.mu.Lock()
 	if len(a.waiting[word]) < arrivalsKept {
-		a.waiting[word] = append(a.waiting[word], arrival)
+		a.waiting[word] = append(a.waiting[word], m)
 	}
 	a.mu.Unlock()
 	select {
@@ -64,11 +74,11 @@ func (a *arrivals) add(word stream.Word, arrival stream.Arrival) {
 	}
 }
 
-func (a *arrivals) take() map[stream.Word][]stream.Arrival {
+func (a *arrivals) take() map[stream.Word][]mention {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	all := a.waiting
-	a.waiting = make(map[stream.Word][]stream.Arrival)
+	a.waiting = make(map[stream.Word][]mention)
 	return all
 }
 
@@ -76,7 +86,7 @@ func (a *arrivals) take() map[stream.Word][]stream.Arrival {
 func (a *arrivals) run(ctx context.Context) {
 	type told struct {
 		at  time.Time
-		all []stream.Arrival
+		all []mention
 	}
 	var again []told // in order of their times
 	timer := time.NewTimer(0)
@@ -112,25 +122,34 @@ func (a *arrivals) run(ctx context.Context) {
 	}
 }
 
-func (a *arrivals) tell(word stream.Word, all []stream.Arrival) {
-	if err := a.log.Arrive(word, all); err != nil {
-		a.logger.Warn("other edges are not told who has connected", "devices", len(all), "err", err)
+func (a *arrivals) tell(word stream.Word, all []mention) {
+	arrivals := make([]stream.Arrival, 0, len(all))
+	for _, m := range all {
+		if m.c == nil || m.c.ending.Load() == 0 {
+			arrivals = append(arrivals, m.Arrival)
+		}
+	}
+	if err := a.elsewhere(word, arrivals); err != nil {
+		a.logger.Warn("other edges are not told who has connected", "devices", len(arrivals), "err", err)
+	}
+	for _, arrival := range arrivals {
+		a.here(word, arrival)
 	}
 }
 
-// ask asks whether a connection to another edge lives.
+// ask asks whether a connection lives.
 func (a *arrivals) ask(of stream.Arrival) {
 	a.mu.Lock()
 	a.asked.add(of.Connection)
 	a.mu.Unlock()
-	a.add(stream.Asked, of)
+	a.add(stream.Asked, mention{Arrival: of})
 }
 
 // answered reports whether that was asked of a connection.
 func (a *arrivals) answered(connection string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.asked.take(connection)
+	return a.asked.has(connection)
 }
 
 // heard is told of every sign of life that was asked for.
@@ -139,7 +158,7 @@ func (a *arrivals) heard(c *conn) {
 	proved := a.proving.take(c.id)
 	a.mu.Unlock()
 	if proved {
-		a.add(stream.Lives, c.arrivalOf())
+		a.add(stream.Lives, c.mention())
 	}
 }
 
@@ -151,23 +170,24 @@ func (a *arrivals) prove(c *conn) {
 	c.signal(sayPing)
 }
 
-// arrived is called for each connection that another edge tells of: an older one of the
-// same device here goes. If the one here is the newer one, whoever told does not know
-// of it, and is told again.
+// arrived is called for each connection that an edge tells of: an older one of the same
+// device here goes. If the one here is the newer one, whoever told does not know of it,
+// and is told again.
 func (s *Server) arrived(word stream.Word, a stream.Arrival) {
 	s.arrivals.clock.Merge(a.At)
 	for _, c := range s.connections(a.User) {
 		if c.device != a.Device {
 			continue
 		}
-		own := c.arrivalOf()
+		own := c.mention()
 		fresh := word == stream.Arrived && time.Since(a.At.Time()).Abs() < arrivalFresh
 		switch {
 		case word == stream.Asked:
 			if c.id == a.Connection {
 				s.arrivals.prove(c)
 			}
-		case !a.After(&own):
+		case c.id == a.Connection:
+		case !a.After(&own.Arrival):
 			if word != stream.Lives {
 				s.arrivals.add(stream.Stays, own)
 			}
@@ -179,8 +199,8 @@ func (s *Server) arrived(word stream.Word, a stream.Arrival) {
 	}
 }
 
-func (c *conn) arrivalOf() stream.Arrival {
-	return stream.Arrival{User: c.user, Device: c.device, Connection: c.id, At: c.came}
+func (c *conn) mention() mention {
+	return mention{stream.Arrival{User: c.user, Device: c.device, Connection: c.id, At: c.came}, c}
 }
 
 // lately is a set of connections, each for proofTime. The zero lately is empty.
@@ -208,5 +228,10 @@ func (l *lately) add(connection string) {
 func (l *lately) take(connection string) bool {
 	since, ok := l.since[connection]
 	delete(l.since, connection)
+	return ok && time.Since(since) <= proofTime
+}
+
+func (l *lately) has(connection string) bool {
+	since, ok := l.since[connection]
 	return ok && time.Since(since) <= proofTime
 }

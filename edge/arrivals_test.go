@@ -1,9 +1,9 @@
 package edge
 
 import (
+	"maps"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
@@ -92,10 +92,6 @@ func (r *relay) count(device string) (n int) {
 // The word of another edge is believed at once where it comes at the time that it names.
 // Else the connection that it tells of has to prove that it lives.
 func TestArrivalsThatAreDoubtful(t *testing.T) {
-	newer := func(p *played, by time.Duration) stream.Arrival {
-		return stream.Arrival{User: uuidA, Device: uuidOf('a', 1), Connection: uuidOf('c', 1),
-			At: max(p.connections(uuidA)[0].came+1, hlc.New(time.Now().Add(by).UnixMilli(), 0))}
-	}
 	for _, c := range []struct {
 		name   string
 		word   stream.Word
@@ -111,21 +107,22 @@ func TestArrivalsThatAreDoubtful(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				p := play(t, Config{})
+				words := p.told()
 				d := p.joined(uuidA, uuidOf('a', 1), "")
-				a := newer(p, c.by)
+				a := stream.Arrival{User: uuidA, Device: uuidOf('a', 1), Connection: uuidOf('c', 1),
+					At: max(p.connections(uuidA)[0].came+1, hlc.New(time.Now().Add(c.by).UnixMilli(), 0))}
 				p.arrived(c.word, a)
-				synctest.Wait()
-				if asked := p.arrivals.take()[stream.Asked]; len(asked) != c.asked {
+				time.Sleep(time.Second)
+				if asked := words()[stream.Asked]; len(asked) != c.asked {
 					t.Errorf("asked of %v, want %d", asked, c.asked)
 				}
-				if c.asked > 0 {
+				if !c.closed {
 					p.event(uuidA, "", 1)
 					d.want("event")
+					if c.asked == 0 {
+						return
+					}
 					p.arrived(stream.Lives, a)
-				} else if !c.closed {
-					p.event(uuidA, "", 1)
-					d.want("event")
-					return
 				}
 				if code := d.closed(); code != codeReplaced {
 					t.Errorf("close code = %d, want %d", code, codeReplaced)
@@ -135,28 +132,63 @@ func TestArrivalsThatAreDoubtful(t *testing.T) {
 	}
 }
 
-// Another edge asks whether a connection lives: it does if its device answers.
+// told records what p tells other edges, and returns it by words.
+func (p *played) told() func() map[stream.Word][]stream.Arrival {
+	var mu sync.Mutex
+	words := make(map[stream.Word][]stream.Arrival)
+	p.arrivals.elsewhere = func(word stream.Word, all []stream.Arrival) error {
+		mu.Lock()
+		defer mu.Unlock()
+		words[word] = append(words[word], all...)
+		return nil
+	}
+	return func() map[stream.Word][]stream.Arrival {
+		mu.Lock()
+		defer mu.Unlock()
+		return maps.Clone(words)
+	}
+}
+
+// Another edge asks whether a connection lives: it does if its device answers in time.
 func TestConnectionProvesThatItLives(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		p := play(t, Config{})
+		words := p.told()
 		p.joined(uuidA, uuidOf('a', 1), "")
 		silent := p.raw(uuidA, uuidOf('a', 2), "")
-		lives := func() []stream.Arrival {
-			for _, c := range p.connections(uuidA) {
-				p.arrived(stream.Asked, c.arrivalOf())
-			}
-			time.Sleep(time.Second)
-			synctest.Wait()
-			return p.arrivals.take()[stream.Lives]
+		for _, c := range p.connections(uuidA) {
+			p.arrived(stream.Asked, c.mention().Arrival)
 		}
-		if all := lives(); len(all) != 1 || all[0].Device != uuidOf('a', 1) {
+		time.Sleep(proofTime + time.Second)
+		silent.write(opPong, nil)
+		time.Sleep(time.Second)
+		if all := words()[stream.Lives]; len(all) != 1 || all[0].Device != uuidOf('a', 1) {
 			t.Errorf("it lives: %v, want the device that answers", all)
 		}
-		time.Sleep(proofTime)
+	})
+}
+
+// A handshake that was under way for long arrives when its device has given it up: it
+// replaces nothing. Nor does any that an edge accepts after it stood still, until its
+// device has answered.
+func TestLateHandshakeReplacesNobody(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := play(t, Config{})
+		d := p.joined(uuidA, uuidOf('a', 1), "")
+		time.Sleep(5 * time.Millisecond)
+		p.raw(uuidA, uuidOf('a', 1), "").nc.Close()
+		time.Sleep(time.Second)
+		p.event(uuidA, "", 1)
+		d.want("event")
+
+		p.wheel.turned.Add(-int64(2 * time.Second))
+		silent := p.raw(uuidA, uuidOf('a', 1), "")
+		time.Sleep(time.Second)
+		p.event(uuidA, "", 2)
+		d.want("event")
 		silent.write(opPong, nil)
-		synctest.Wait()
-		if all := p.arrivals.take()[stream.Lives]; len(all) != 0 {
-			t.Errorf("it lives: %v, want nobody whose answer comes too late", all)
+		if code := d.closed(); code != codeReplaced {
+			t.Errorf("close code = %d, want %d", code, codeReplaced)
 		}
 	})
 }

@@ -26,9 +26,8 @@ type conn struct {
 	remote    string
 	asked     since
 	echo      bool
-	snapshot  bool   // it wants its user's state where a replay would not be complete
-	coalesce  bool   // of the positions that it missed it wants the newest only
-	arrival   uint64 // of its handshake among its user's
+	snapshot  bool // it wants its user's state where a replay would not be complete
+	coalesce  bool // of the positions that it missed it wants the newest only
 	connected time.Time
 	came      hlc.Timestamp // orders the connections of its device at all edges
 	runs      func()        // run, as a value: starting a goroutine with it costs nothing

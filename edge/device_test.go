@@ -220,6 +220,9 @@ func play(t testing.TB, cfg Config) *played {
 	ctx, cancel := context.WithCancel(context.Background())
 	turned := make(chan struct{})
 	go func() { defer close(turned); s.wheel.run(ctx, s.sweep) }()
+	s.arrivals.elsewhere = func(stream.Word, []stream.Arrival) error { return nil }
+	told := make(chan struct{})
+	go func() { defer close(told); s.arrivals.run(ctx) }()
 	web := &http.Server{Handler: s}
 	served := make(chan struct{})
 	go func() { defer close(served); web.Serve(p.pipes) }()
@@ -227,6 +230,7 @@ func play(t testing.TB, cfg Config) *played {
 		s.dismiss()
 		cancel()
 		<-turned
+		<-told
 		s.writers.Wait()
 		web.Close()
 		<-served

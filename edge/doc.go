@@ -77,9 +77,9 @@
 //     stored all the same, and the id makes sending it again harmless. The reader
 //     hears nothing meanwhile, so the device does not count as silent then.
 //   - HAZARD: which of two connections is the newer is told by the edges' hybrid
-//     clocks, which hear of each other with every event and arrival. Where two edges
-//     hear nothing of each other, arrivals are told twice, two seconds apart, and
-//     both connections of a device stay if neither is heard.
+//     clocks, which hear of each other with every arrival. Where two edges hear
+//     nothing of each other, arrivals are told twice, two seconds apart, and both
+//     connections of a device stay if neither is heard.
 //   - HAZARD: the log cannot be told of a user who connects. It is told later;
 //     when too many users wait for that, further ones are dropped and counted,
 //     and registered when they connect the next time.
@@ -91,7 +91,8 @@
 // A Server is safe for concurrent use. One goroutine follows each shard, one
 // turns the wheel of heartbeats, two tell and hear of arrivals, one saves
 // acknowledged cursors, one registers users, one tells which sockets have
-// something to read, one hears of operators' orders and one answers them. A connection has a goroutine that reads only while there is
+// something to read, one hears of operators' orders and one answers them. A
+// connection has a goroutine that reads only while there is
 // something to read, or the log stores an update, and one that writes only while
 // there is something to write: a quiet one has none. Under TLS, and where there
 // is no epoll, the one that reads stays.

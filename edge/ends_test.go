@@ -34,22 +34,6 @@ func (r *relay) tcp(user, device string) (*raw, *net.TCPConn) {
 	return newRaw(r.t, nc, "/ws?user_id="+user+"&device_id="+device+"&since=latest"), tcp
 }
 
-// Of two connections of a device the one whose handshake came later stays, also
-// when the other one was so slow that it is registered last.
-func TestLateRegistrationReplacesNobody(t *testing.T) {
-	t.Parallel()
-	sh := &shard{users: map[string]*tail{}}
-	older, newer := &conn{device: uuidB, id: "older"}, &conn{device: uuidB, id: "newer"}
-	older.tail, older.arrival = sh.reserve(uuidA, uuidB, 20)
-	newer.tail, newer.arrival = sh.reserve(uuidA, uuidB, 20)
-	if replaced, first := sh.attach(newer); len(replaced) != 0 || !first {
-		t.Errorf("attach(newer) = %v, %v, want nobody replaced", replaced, first)
-	}
-	if replaced, first := sh.attach(older); len(replaced) != 1 || replaced[0] != older || first {
-		t.Errorf("attach(older) = %v, %v, want itself replaced", replaced, first)
-	}
-}
-
 // However a connection ends, it leaves the registry, its user, the wheel and
 // its seat.
 func TestEveryEndIsCleanedUp(t *testing.T) {
@@ -69,7 +53,11 @@ func TestEveryEndIsCleanedUp(t *testing.T) {
 		{"bad UTF-8", func(raw *raw, _ *net.TCPConn) { raw.write(opText, []byte{0xff}) }, "1007"},
 		{"oversize", func(raw *raw, _ *net.TCPConn) { raw.write(opText, make([]byte, 40000)) }, "1009"},
 		{"unmasked", func(raw *raw, _ *net.TCPConn) { raw.bytes([]byte{final | opText, 0}) }, "1002"},
-		{"replaced", func(*raw, *net.TCPConn) { r.joined(uuidA, uuidOf('a', 1), "").ws.CloseNow() }, "4509"},
+		{"replaced", func(raw *raw, _ *net.TCPConn) {
+			newer := r.joined(uuidA, uuidOf('a', 1), "")
+			raw.closeCode()
+			newer.ws.CloseNow()
+		}, "4509"},
 		{"gap", func(*raw, *net.TCPConn) {
 			if err := r.writer.Gap(t.Context(), stream.Gap{User: uuidA}); err != nil {
 				t.Error(err)

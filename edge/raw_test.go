@@ -142,7 +142,7 @@ func (p *played) openedAt(user, device string, cursor stream.Position) *raw {
 	c := &conn{server: p.Server, shard: p.shards[0], user: user, device: device, connected: time.Now(), welcomed: make(chan struct{}), gone: make(chan struct{})}
 	c.wire = &wire{Conn: far, elapsed: p.elapsed, slow: p.cfg.SlowTimeout}
 	c.runs = c.run
-	c.tail, c.arrival = c.shard.reserve(user, device, p.cfg.MaxConnectionsPerUser)
+	c.tail = c.shard.reserve(user, device, p.cfg.MaxConnectionsPerUser)
 	c.phase.Store(phaseReplaying)
 	c.moveTo(cursor)
 	c.shard.attach(c)

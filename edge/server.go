@@ -35,7 +35,7 @@ type Server struct {
 	metrics       *metrics
 	announcements announcements
 	latencies     latencies
-	clock         hlc.Clock // for updates without a timestamp, and arrivals
+	clock         hlc.Clock // for updates without a timestamp
 
 	openings     slots
 	recent, deep slots // of chunks of the log
@@ -74,7 +74,7 @@ func newServer(cfg Config, shards int) (*Server, error) {
 		registry:      &registry{byID: map[string]*conn{}, empty: make(chan struct{})},
 		cursors:       &cursors{log: cfg.Log, logger: cfg.Logger, unsent: map[deviceKey]hlc.Timestamp{}},
 		registrations: &registrations{log: cfg.Log, logger: cfg.Logger, dropped: m.dropped, more: make(chan struct{}, 1)},
-		arrivals:      &arrivals{log: cfg.Log, logger: cfg.Logger, more: make(chan struct{}, 1), waiting: map[stream.Word][]stream.Arrival{}},
+		arrivals:      &arrivals{logger: cfg.Logger, more: make(chan struct{}, 1), elsewhere: cfg.Log.Arrive, waiting: map[stream.Word][]mention{}},
 		metrics:       m,
 		openings:      make(slots, openingsAtOnce),
 		recent:        make(slots, recentChunks),
@@ -83,7 +83,7 @@ func newServer(cfg Config, shards int) (*Server, error) {
 		orders:        &orders{byUser: map[stream.UserKey]stream.Order{}, loaded: cfg.Log == nil},
 	}
 	s.wheel = &wheel{elapsed: s.elapsed}
-	s.arrivals.stoodStill = s.wheel.stoodStill
+	s.arrivals.stoodStill, s.arrivals.here = s.wheel.stoodStill, s.arrived
 	for i := range shards {
 		s.shards = append(s.shards, &shard{
 			index: i, limit: cfg.TailPerUser, budget: s.budget, linger: cfg.TailLinger,

@@ -89,10 +89,9 @@ func (sh *shard) await(c *conn) bool {
 	return true
 }
 
-// reserve takes a seat in user's tail, made if need be, and numbers the arrival.
-// It returns nil when most are taken, not counting one of the same device, which
-// will be replaced.
-func (sh *shard) reserve(user, device string, most int) (*tail, uint64) {
+// reserve takes a seat in user's tail, made if need be. It returns nil when most
+// are taken, not counting those of the same device, which will be replaced.
+func (sh *shard) reserve(user, device string, most int) *tail {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	t := sh.users[user]
@@ -100,11 +99,10 @@ func (sh *shard) reserve(user, device string, most int) (*tail, uint64) {
 		t = sh.open(user)
 	}
 	if t.full(device, most) {
-		return nil, 0
+		return nil
 	}
 	t.seats++
-	t.arrivals++
-	return t, t.arrivals
+	return t
 }
 
 // open makes a tail for user, who has none. The caller holds mu.
@@ -122,37 +120,28 @@ func (sh *shard) full(user, device string, most int) bool {
 	return t != nil && t.full(device, most)
 }
 
-// full reports whether most seats are taken, not counting one of device. The
+// full reports whether most seats are taken, not counting those of device. The
 // caller holds shard.mu.
 func (t *tail) full(device string, most int) bool {
 	taken := t.seats
-	if slices.ContainsFunc(t.conns, func(c *conn) bool { return c.device == device }) {
-		taken--
+	for _, c := range t.conns {
+		if c.device == device {
+			taken--
+		}
 	}
 	return taken >= most
 }
 
-// attach puts c on its reserved seat, unless it was closed meanwhile. It returns
-// the connections that a newer one of the same device replaces, which the caller
-// has to close, and whether c is its user's first. Of two the newer is the one
-// whose handshake came later: c itself may be the older one, if it was slow.
-func (sh *shard) attach(c *conn) (replaced []*conn, first bool) {
+// attach puts c on its reserved seat, unless it was closed meanwhile. It reports
+// whether c is its user's first.
+func (sh *shard) attach(c *conn) (first bool) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if c.ending.Load() != 0 {
-		return nil, false // detach has been here, or will find nothing to undo
-	}
-	for _, o := range c.tail.conns {
-		switch {
-		case o.device != c.device:
-		case o.arrival < c.arrival:
-			replaced = append(replaced, o)
-		default:
-			replaced = append(replaced, c)
-		}
+		return false // detach has been here, or will find nothing to undo
 	}
 	c.tail.conns = append(c.tail.conns, c)
-	return replaced, len(c.tail.conns) == 1
+	return len(c.tail.conns) == 1
 }
 
 // detach takes c off its seat and reports whether it was its user's last.

@@ -17,12 +17,10 @@ type tail struct {
 	user string
 
 	// guarded by shard.mu
-	conns []*conn
-	seats int // connections, and handshakes about to become some
-	// arrivals counts the handshakes that took a seat.
-	arrivals uint64
-	empty    time.Duration // when seats fell to 0, on the server's clock
-	origin   string        // device of the last event that was of none of conns
+	conns  []*conn
+	seats  int           // connections, and handshakes about to become some
+	empty  time.Duration // when seats fell to 0, on the server's clock
+	origin string        // device of the last event that was of none of conns
 
 	// guarded by mu
 	mu     sync.Mutex

@@ -76,7 +76,7 @@ func TestFloorOfNewTails(t *testing.T) {
 			},
 			"come": func(rt *rapid.T) {
 				u := user()
-				tl, _ := sh.reserve(u, "device", 100)
+				tl := sh.reserve(u, "device", 100)
 				seated[u] = append(seated[u], tl)
 			},
 			"go": func(rt *rapid.T) {
