@@ -151,7 +151,6 @@ export interface RepriseEvents {
 export interface Store {
   get(key: string): string | null | undefined | Promise<string | null | undefined>;
   set(key: string, text: string): void | Promise<unknown>;
-  remove(key: string): void | Promise<unknown>;
 }
 
 /** Times are milliseconds. */

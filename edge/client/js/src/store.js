@@ -1,6 +1,6 @@
 // Where a device keeps its cursor and what it has not sent yet. A store has
-// get(key), set(key, text) and remove(key), each of which may return a promise;
-// get answers null or undefined for what is not there.
+// get(key) and set(key, text), each of which may return a promise; get answers null
+// or undefined for what is not there.
 
 /** Keeps everything for as long as the page or the process lives. */
 export function memoryStore() {
@@ -8,7 +8,6 @@ export function memoryStore() {
   return {
     get: (key) => kept.get(key) ?? null,
     set: (key, text) => void kept.set(key, text),
-    remove: (key) => void kept.delete(key),
   };
 }
 
@@ -17,7 +16,6 @@ export function localStore(storage = globalThis.localStorage) {
   return {
     get: (key) => storage.getItem(key),
     set: (key, text) => storage.setItem(key, text),
-    remove: (key) => storage.removeItem(key),
   };
 }
 
@@ -53,7 +51,6 @@ export function indexedDBStore(name = "reprise", factory = globalThis.indexedDB)
   return {
     get: (key) => run("readonly", (kept) => kept.get(key)),
     set: (key, text) => run("readwrite", (kept) => kept.put(text, key)),
-    remove: (key) => run("readwrite", (kept) => kept.delete(key)),
   };
 }
 
