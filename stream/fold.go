@@ -2,10 +2,12 @@ package stream
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,8 +53,9 @@ func stateKey(shard int, user string) string { return foldKey(shard) + "." + use
 // bucket of the states, some seconds behind the log and never ahead of it. Where it
 // is, is written behind the states: after a crash some events are folded again, which
 // changes nothing. A log that was replaced, or a bucket that is empty, is folded from
-// the beginning. One folder at a time is meant to run for a shard, by who writes it;
-// two do no harm, since all writes are decided by compare-and-set, and only go forward.
+// the beginning. One folder at a time is meant to run for a shard, by who writes it. Two
+// do no harm, since all writes are decided by compare-and-set and only go forward: one
+// that was left behind, paused or cut off, sees before it writes that another goes on.
 //
 // Run belongs to one goroutine; Forget may be called from any.
 type Folder struct {
@@ -67,7 +70,7 @@ type Folder struct {
 
 	mu     sync.Mutex
 	next   *batch                   // guarded by mu; what is to be folded
-	erased map[string]hlc.Timestamp // guarded by mu; by user: events from before were erased
+	erased map[string]hlc.Timestamp // guarded by mu; by user: events from before were erased, which may be under way
 }
 
 // NewFolder returns a folder of shard, which l must have.
@@ -218,8 +221,9 @@ func (f *Folder) loadHeld(ctx context.Context) (Position, error) {
 	} else if at.Seq == 0 && !at.Whole {
 		at, rev, err = f.begin(ctx, rev) // was interrupted
 	}
-	f.at, f.rev = at, rev
-	f.log.sights.folded[f.shard].Store(&at.Position)
+	if err == nil {
+		f.set(at, rev)
+	}
 	return at.Position, err
 }
 
@@ -261,6 +265,9 @@ func (f *Folder) flush(ctx context.Context) error {
 	if b.at == f.at.Position {
 		return nil
 	}
+	if _, rev, err := f.log.readFold(ctx, f.shard); err != nil || rev != f.rev {
+		return cmp.Or(err, errSwapped)
+	}
 	g, write := errgroup.WithContext(ctx)
 	g.SetLimit(foldAtOnce)
 	for user, news := range b.users {
@@ -274,9 +281,20 @@ func (f *Folder) flush(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f.at, f.rev = now, rev
-	f.log.sights.folded[f.shard].Store(&now.Position)
+	f.set(now, rev)
+	f.mu.Lock()
+	maps.DeleteFunc(f.erased, func(_ string, before hlc.Timestamp) bool { return before <= now.Hlc })
+	f.mu.Unlock()
 	return nil
+}
+
+// set notes what the bucket has. Called with flushing held.
+func (f *Folder) set(at foldRecord, rev uint64) {
+	if !at.Whole && (f.at.Whole || f.rev == 0) {
+		f.log.logger.Warn("events were cut before they were folded: no user of the shard is given snapshots", "shard", f.shard)
+	}
+	f.at, f.rev = at, rev
+	f.log.sights.folded[f.shard].Store(&at)
 }
 
 // write merges news into user's state.
@@ -328,12 +346,18 @@ func (f *Folder) Forget(ctx context.Context, user string, before hlc.Timestamp) 
 		}
 		at = chunk.Next
 	}
+	// Whoever was left behind with what came before must not write it any more.
+	rev, err := f.log.swap(ctx, stateBucket, foldKey(f.shard), f.at, f.rev)
+	if err != nil {
+		return err
+	}
+	f.rev = rev
 	key := stateKey(f.shard, user)
 	if err := f.log.purge(ctx, kvStream(stateBucket), kvSubject(stateBucket, key)); err != nil || s.Hlc == hlc.Zero {
 		return err
 	}
 	s.shrink(stateMost)
-	_, err := f.log.swap(ctx, stateBucket, key, &s, 0)
+	_, err = f.log.swap(ctx, stateBucket, key, &s, 0)
 	return err
 }
 

@@ -3,7 +3,9 @@ package stream
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -281,6 +283,57 @@ func TestFoldForgets(t *testing.T) {
 		wantState(t, l, alice, want)
 		if err := f.Forget(t.Context(), alice, before); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// A folder that was left behind, say by a pause, does not write what another one has
+// seen forgotten.
+func TestFolderLeftBehind(t *testing.T) {
+	t.Parallel()
+	l := openLog(t, nil)
+	w := acquire(t, l, 0)
+	feed := follow(t, l, 0, FollowOptions{})
+	feed.next(t, KindStart)
+	appendFolded(t, w, alice, 0, addOne)
+	old := l.NewFolder(0)
+	at, err := old.load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	old.next = newBatch(at)
+	r := feed.next(t, KindEvent)
+	old.take(&r)
+
+	f, stop := fold(t, l)
+	awaitFold(t, l)
+	before := w.Stats().Last.Hlc + 1
+	if _, err := w.Erase(t.Context(), alice, before); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Forget(t.Context(), alice, before); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if err := old.flush(t.Context()); !errors.Is(err, errSwapped) {
+		t.Errorf("flush of who was left behind = %v, want errSwapped", err)
+	}
+	wantState(t, l, alice, new(State))
+}
+
+// The bound of a state holds for its text, whatever has to be escaped in it.
+func TestSizeOfAState(t *testing.T) {
+	t.Parallel()
+	for _, tag := range []string{"plain", "\u0001\u0002", `"\`, "\u2028\u2029", "ü€😀", "<&>", ""} {
+		var s State
+		for n := range 100 {
+			s.add(tag+fmt.Sprint(n%10), strings.Repeat(tag, 20)+fmt.Sprint(n))
+			s.remove(tag+"gone", tag+fmt.Sprint(n))
+			s.watched(progress{tag + fmt.Sprint(n), math.MaxUint64, new(uint64), tag, tag})
+		}
+		text, err := s.MarshalJSON()
+		if err != nil || len(text) > s.size() || s.size() > 3*len(text) {
+			t.Errorf("size() with %q = %d, want %d or a little more (%v)", tag, s.size(), len(text), err)
 		}
 	}
 }

@@ -246,7 +246,7 @@ func (l *Log) open(ctx context.Context) error {
 	l.work, l.stop = context.WithCancel(context.Background())
 	l.reached.Store(time.Now().UnixNano())
 	l.sights.ends = make([]atomic.Pointer[sight], len(l.shards))
-	l.sights.folded = make([]atomic.Pointer[Position], len(l.shards))
+	l.sights.folded = make([]atomic.Pointer[foldRecord], len(l.shards))
 	if err := l.gauges(l.cfg.Meter); err != nil {
 		return fmt.Errorf("stream: instruments: %w", err)
 	}

@@ -34,23 +34,22 @@ func (n *Newest) Add(frame []byte, at hlc.Timestamp) {
 	if n.full {
 		return
 	}
-	defer func() { n.upTo = at }()
-	if !bytes.HasPrefix(frame, positionHead) {
-		return
-	}
 	var p progress
-	if json.Unmarshal(frame, &p) != nil {
+	if !bytes.HasPrefix(frame, positionHead) || json.Unmarshal(frame, &p) != nil {
+		n.upTo = at
 		return
 	}
 	have, known := n.best[p.Content]
+	if !known && len(n.best) == newestMost {
+		n.full = true
+		return
+	}
+	n.upTo = at
 	switch {
 	case known && have.compare(p) > 0:
 		return
 	case known:
 		delete(n.keep, have.at)
-	case len(n.best) == newestMost:
-		n.full = true
-		return
 	case n.best == nil:
 		n.best, n.keep = make(map[string]newest), make(map[hlc.Timestamp]struct{})
 	}

@@ -244,18 +244,29 @@ func (s *State) contents() int { return len(s.live) + len(s.removed) + len(s.pro
 // watchlistHead is how the frame of a change to the watchlist begins.
 var watchlistHead = []byte(`{"type":"watchlist_update",`)
 
-// size is an upper bound of the text's bytes, but for what has to be escaped.
+// size is an upper bound of the text's bytes.
 func (s *State) size() (n int) {
 	for _, all := range []map[string]tags{s.live, s.removed} {
 		for content, some := range all {
-			n += len(content) + 64
+			n += quoted(content) + 64
 			for tag := range some {
-				n += len(tag) + 3
+				n += quoted(tag) + 1
 			}
 		}
 	}
 	for content, p := range s.progress {
-		n += len(content) + len(p.Device) + len(p.Timestamp) + 128
+		n += quoted(content) + quoted(p.Device) + quoted(p.Timestamp) + 128
+	}
+	return n
+}
+
+// quoted is an upper bound of the bytes of s in JSON.
+func quoted(s string) int {
+	n := len(s) + 2 + 3*strings.Count(s, "\u2028") + 3*strings.Count(s, "\u2029")
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] == '"' || s[i] == '\\' {
+			n += 5
+		}
 	}
 	return n
 }

@@ -17,7 +17,7 @@ const watchShards = 16
 // sights are what watch last saw of the log, for those who measure.
 type sights struct {
 	ends   []atomic.Pointer[sight]
-	folded []atomic.Pointer[Position] // of the shards that are folded here
+	folded []atomic.Pointer[foldRecord] // of the shards that are folded here
 	outbox atomic.Int64
 }
 
@@ -75,23 +75,40 @@ func (l *Log) Lag(shard int, at Position) (records uint64, behind time.Duration)
 func (l *Log) FoldLag() (most time.Duration) {
 	for shard := range l.sights.folded {
 		if at := l.sights.folded[shard].Load(); at != nil {
-			_, behind := l.Lag(shard, *at)
+			_, behind := l.Lag(shard, at.Position)
 			most = max(most, behind)
 		}
 	}
 	return most
 }
 
+// partlyFolded is how many of the shards that are folded here have states that lack
+// events.
+func (l *Log) partlyFolded() (n int64) {
+	for shard := range l.sights.folded {
+		if at := l.sights.folded[shard].Load(); at != nil && !at.Whole {
+			n++
+		}
+	}
+	return n
+}
+
 // gauges are what is looked at when it is asked for.
 func (l *Log) gauges(m metric.Meter) error {
-	_, err := m.Int64ObservableGauge("reprise.outbox.depth", metric.WithUnit("{update}"),
-		metric.WithDescription("Updates of devices that wait in the outbox to be published, over all nodes."),
-		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
-			o.Observe(l.sights.outbox.Load())
-			return nil
-		}))
-	if err != nil {
-		return err
+	for _, g := range []struct {
+		name, unit, text string
+		value            func() int64
+	}{
+		{"reprise.outbox.depth", "{update}", "Updates of devices that wait in the outbox to be published, over all nodes.", l.sights.outbox.Load},
+		{"reprise.fold.partial", "{shard}", "Shards written here of which events were cut before they were folded: their users are given no snapshots.", l.partlyFolded},
+	} {
+		if _, err := m.Int64ObservableGauge(g.name, metric.WithUnit(g.unit), metric.WithDescription(g.text),
+			metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+				o.Observe(g.value())
+				return nil
+			})); err != nil {
+			return err
+		}
 	}
 	for _, g := range []struct {
 		name, text string
