@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
-	"strconv"
 	"strings"
 
 	"reprise/hlc"
@@ -138,7 +136,7 @@ func (s *State) watched(p progress) {
 // different things under one timestamp everybody takes the same.
 func (p progress) compare(o progress) int {
 	return cmp.Or(
-		cmp.Compare(instantOf(p.Timestamp), instantOf(o.Timestamp)),
+		cmp.Compare(hlc.Origin(p.Timestamp), hlc.Origin(o.Timestamp)),
 		strings.Compare(p.Device, o.Device),
 		cmp.Compare(p.Position, o.Position),
 		cmp.Compare(p.length(), o.length()))
@@ -150,30 +148,6 @@ func (p progress) length() uint64 {
 		return 0
 	}
 	return *p.Duration + 1
-}
-
-// instantOf is an origin's timestamp as a number that can be compared, in units of
-// a stamp: 16 characters that begin with 0 or have a letter are one, digits go by
-// their size. What is none of these is 0, what is too great the greatest.
-func instantOf(timestamp string) uint64 {
-	if len(timestamp) == 16 && (timestamp[0] == '0' || strings.ContainsAny(timestamp, "abcdef")) {
-		if at, err := hlc.Parse(timestamp); err == nil {
-			return uint64(at)
-		}
-	}
-	if len(timestamp) == 0 || len(timestamp) > 20 || strings.Trim(timestamp, "0123456789") != "" {
-		return 0
-	}
-	n, err := strconv.ParseUint(timestamp, 10, 64)
-	switch {
-	case err != nil:
-		return math.MaxUint64
-	case n < 1e14:
-		return n << 16
-	case n < 1e17: // microseconds
-		return n/1000<<16 + n%1000<<16/1000
-	}
-	return n
 }
 
 // added is an entry of the watchlist.

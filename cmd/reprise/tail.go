@@ -5,8 +5,10 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -24,6 +26,8 @@ func runTail(ctx context.Context, c *call) error {
 		device = uuid.NewString()
 	}
 	ink := inkFor(c.out)
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
 	config := client.Config{
 		URL:    c.cfg.url,
 		User:   c.cfg.user,
@@ -41,6 +45,10 @@ func runTail(ctx context.Context, c *call) error {
 			c.printf("%s\n", frameLine(f, ink))
 		},
 		OnDisconnect: func(err error, wait time.Duration) {
+			if refused := (*client.RefusedError)(nil); errors.As(err, &refused) && refused.Status == http.StatusUnauthorized {
+				end(err) // there is no other token
+				return
+			}
 			fmt.Fprintf(c.err, "# %v; again in %v\n", err, wait.Round(time.Millisecond))
 		},
 	}
@@ -51,7 +59,11 @@ func runTail(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	err = self.Run(ctx)
+	if err = self.Run(ctx); err == nil && ctx.Err() != nil {
+		if refused := (*client.RefusedError)(nil); errors.As(context.Cause(ctx), &refused) {
+			err = refused
+		}
+	}
 	if since := self.Since(); since != "" {
 		fmt.Fprintf(c.err, "# to go on from here:\n%s\n", continueLine(c.self, c.cfg, device, since))
 	}

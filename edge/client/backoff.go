@@ -26,6 +26,9 @@ func (b *backoff) wait(err error, reconnect time.Duration) time.Duration {
 	if errors.As(err, &closed) && closed.Code == tooManyMessages {
 		b.failures = max(b.failures, 3)
 	}
+	if badToken(err) {
+		b.failures = 30 // a fresh one did not help: others will not soon
+	}
 	ceiling := b.min
 	for range b.failures + 1 {
 		ceiling = min(2*ceiling, b.max)

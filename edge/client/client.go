@@ -26,10 +26,11 @@ type Client struct {
 	updates *updates
 	clock   hlc.Clock     // of the timestamps of updates
 	changed chan struct{} // holds a token when there is something to save
+	renewal chan struct{} // holds a token when the edge wants a fresh JWT
 
 	// owned by Run's goroutine
 	backoff backoff
-	resume  resume    // of the connection's welcome
+	replay  replay
 	acked   time.Time // when the edge was told the cursor last
 
 	mu   sync.Mutex
@@ -44,7 +45,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	b := backoff{min: cfg.MinBackoff, max: cfg.MaxBackoff}
-	c := &Client{cfg: cfg, url: u, backoff: b, updates: newUpdates(b), changed: make(chan struct{}, 1)}
+	c := &Client{cfg: cfg, url: u, backoff: b, updates: newUpdates(b), changed: make(chan struct{}, 1), renewal: make(chan struct{}, 1)}
 	c.cursor.begin(cfg.Since)
 	return c, nil
 }
@@ -76,7 +77,7 @@ func (c *Client) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if isPermanent(err) {
+		if c.isPermanent(err) {
 			return err
 		}
 		wait := c.backoff.wait(err, reconnect)
@@ -141,6 +142,9 @@ func (c *Client) connect(ctx context.Context) (time.Duration, error) {
 	done := make(chan struct{}) // closed here, when the reading is over
 	defer close(done)
 	watching.Go(func() { c.watch(ctx, ws, l, done) })
+	if c.cfg.Token != nil {
+		watching.Go(func() { c.renew(ctx, done) })
+	}
 	welcomed := false
 
 	c.cfg.Logger.LogAttrs(ctx, slog.LevelDebug, "connected", slog.String("url", c.url.Redacted()))
@@ -151,8 +155,15 @@ func (c *Client) connect(ctx context.Context) (time.Duration, error) {
 		if err != nil {
 			_ = ws.CloseNow() // it is broken or closed already
 			err = closedError(err)
-			if closed := (*ClosedError)(nil); errors.As(err, &closed) && closed.Code == tooManyMessages {
-				c.updates.slower()
+			if closed := (*ClosedError)(nil); errors.As(err, &closed) {
+				switch closed.Code {
+				case tooManyMessages:
+					c.updates.slower()
+				case int(websocket.StatusMessageTooBig):
+					if c.updates.tooLarge() {
+						c.keep()
+					}
+				}
 			}
 			return reconnect, err
 		}
@@ -192,7 +203,7 @@ func (c *Client) receive(raw []byte) (time.Duration, error) {
 			return reconnect, fmt.Errorf("client: welcome: %w", err)
 		}
 		c.cursor.welcome(w.Resume.Since, w.Resume.Complete)
-		c.resume = w.Resume
+		c.replay.begin(w.Resume)
 	case "snapshot":
 		c.cursor.begin(f.Hlc.String())
 	case "caught_up":
@@ -208,33 +219,32 @@ func (c *Client) receive(raw []byte) (time.Duration, error) {
 		reconnect = time.Duration(min(max(0, r.AfterMs), time.Hour.Milliseconds())) * time.Millisecond
 	case "accepted", "error":
 		c.answered(raw)
+	case "token_expiring":
+		select {
+		case c.renewal <- struct{}{}:
+		default:
+		}
 	default:
 		if f.Hlc != hlc.Zero && !c.cursor.advance(f.Hlc) && f.IsEvent() {
 			return reconnect, nil
 		}
 		if f.IsEvent() {
 			c.heardOf(raw)
+			c.replay.delivered++
 		}
 	}
 	c.cfg.OnFrame(f)
 	if f.Type == "caught_up" {
-		c.cfg.OnResumed(c.resumed(f))
+		c.cfg.OnResumed(c.replay.end(f))
 	}
-	if f.Hlc != hlc.Zero {
+	// Until the app knows that something is missing, another process has to begin where
+	// this one did, and is told.
+	if f.Hlc != hlc.Zero && !(c.replay.running && !c.replay.Complete) {
 		c.handled.begin(c.cursor.next())
 		c.keep()
 		c.acknowledge(f.Type == "caught_up")
 	}
 	return reconnect, nil
-}
-
-// resumed is what a caught_up frame ends.
-func (c *Client) resumed(f Frame) Resumed {
-	var end struct {
-		Replayed int `json:"replayed"`
-	}
-	_ = json.Unmarshal(f.Raw, &end) // it is one object, Parse has seen to that
-	return Resumed{Since: c.resume.Since, Complete: c.resume.Complete, Reason: c.resume.Reason, Replayed: end.Replayed}
 }
 
 // acknowledge tells the edge how far this device has come, at the end of a replay and

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"time"
 
@@ -30,14 +31,25 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("client: refused with status %d: %s: %s", e.Status, e.Code, e.Message)
 }
 
-// permanent tells whether asking again in the same way is pointless.
+// permanent tells whether asking again in the same way is pointless. An answer that is
+// not an edge's, but of something before it, may be another one soon.
 func (e *RefusedError) permanent() bool {
 	switch e.Status {
 	case 408, 425, 429:
 		return false
 	}
-	return e.Status >= 400 && e.Status < 500
+	return e.Status >= 400 && e.Status < 500 && e.Code != ""
 }
+
+// badToken tells whether it was the token that the edge did not take.
+func badToken(err error) bool {
+	var refused *RefusedError
+	var closed *ClosedError
+	return errors.As(err, &refused) && refused.Status == http.StatusUnauthorized || errors.As(err, &closed) && closed.Code == tokenRefused
+}
+
+// tokenRefused is the close code after a renewal with a token that is not valid.
+const tokenRefused = 4501
 
 // A ClosedError is a close frame from the edge.
 type ClosedError struct {
@@ -85,8 +97,12 @@ func plain(err error) error {
 	}
 }
 
-// isPermanent tells whether err ends Run.
-func isPermanent(err error) bool {
+// isPermanent tells whether err ends Run. Of a token that is not taken there may be a
+// better one.
+func (c *Client) isPermanent(err error) bool {
+	if badToken(err) {
+		return c.cfg.Token == nil
+	}
 	var refused *RefusedError
 	if errors.As(err, &refused) {
 		return refused.permanent()

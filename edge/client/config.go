@@ -25,11 +25,13 @@ type Config struct {
 	// User is sent as user_id, for edges without authentication; "" sends none.
 	User string
 
-	// Token returns the JWT for the next connection. It is called before every
-	// connection; an error counts as a failed attempt. Nil sends none.
+	// Token returns a fresh JWT. It is called before every connection, where an error
+	// counts as a failed attempt, and, from another goroutine, when the edge says that
+	// the one it has ends soon. One that the edge does not take is asked for again after
+	// about MaxBackoff. Nil sends none.
 	Token func(ctx context.Context) (string, error)
 
-	// Device is the UUID of this device. It must be set.
+	// Device is the UUID of this device; "" only where the token names one.
 	Device string
 
 	// Since is where the first connection begins: a cursor, "earliest",
@@ -108,7 +110,7 @@ type Resumed struct {
 	// should fetch its state anew.
 	Complete bool
 	Reason   string
-	// Replayed is how many events came.
+	// Replayed is how many events came, over all the connections that it took.
 	Replayed int
 }
 
@@ -120,7 +122,7 @@ func (c Config) withDefaults() (Config, *url.URL, error) {
 	if err != nil {
 		errs = append(errs, err)
 	}
-	if !isUUID(c.Device) {
+	if !isUUID(c.Device) && (c.Device != "" || c.Token == nil) {
 		errs = append(errs, fmt.Errorf("device %q is no lower-case UUID", c.Device))
 	}
 	if c.User != "" && !isUUID(c.User) {

@@ -21,20 +21,19 @@ const subprotocol = "reprise.v1"
 // that pings and pongs, which the library swallows, count as signs of life.
 type link struct {
 	net.Conn
-	heard atomic.Int64 // Unix nanoseconds of the last bytes
+	began time.Time
+	heard atomic.Int64 // when bytes came last, a time.Duration since began
 }
 
 func (l *link) Read(p []byte) (int, error) {
 	n, err := l.Conn.Read(p)
 	if n > 0 {
-		l.heard.Store(time.Now().UnixNano())
+		l.heard.Store(int64(time.Since(l.began)))
 	}
 	return n, err
 }
 
-func (l *link) silence() time.Duration {
-	return time.Duration(time.Now().UnixNano() - l.heard.Load())
-}
+func (l *link) silence() time.Duration { return time.Since(l.began) - time.Duration(l.heard.Load()) }
 
 // dial makes one connection. A refusal is a [RefusedError].
 func (c *Client) dial(ctx context.Context) (*websocket.Conn, *link, error) {
@@ -55,8 +54,7 @@ func (c *Client) dial(ctx context.Context) (*websocket.Conn, *link, error) {
 			if err != nil {
 				return nil, err
 			}
-			l = &link{Conn: nc}
-			l.heard.Store(time.Now().UnixNano())
+			l = &link{Conn: nc, began: time.Now()}
 			return l, nil
 		},
 		TLSClientConfig:   c.cfg.TLS,
@@ -84,7 +82,9 @@ func (c *Client) dial(ctx context.Context) (*websocket.Conn, *link, error) {
 func (c *Client) target() string {
 	u := *c.url
 	q := u.Query()
-	q.Set("device_id", c.cfg.Device)
+	if c.cfg.Device != "" {
+		q.Set("device_id", c.cfg.Device)
+	}
 	if c.cfg.User != "" {
 		q.Set("user_id", c.cfg.User)
 	}

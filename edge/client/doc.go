@@ -38,15 +38,25 @@
 // id, and is sent again on each connection until it is answered, which makes a
 // repetition harmless. At most QueueLimit wait; 16 are under way at a time, 15 a second
 // go out and 100 at once after a pause, below what an edge allows. An edge that refuses
-// for the moment (outbox_full, rate_limited) is asked again after a while.
+// for the moment (outbox_full, rate_limited) is asked again after a while. When it
+// closes with 1009 the largest of those under way is given up, as too_large: it would
+// close every connection, and hold up the others.
 //
 // # Reconnecting
 //
 // A lost connection is made again after a random time between MinBackoff and a
 // ceiling that doubles up to MaxBackoff ("full jitter"). A reconnect frame's
 // after_ms is waited out exactly, a refusal's Retry-After at least. These end
-// Run instead: a close code from 4500 to 4999, and an answer of the 4xx family
-// before the upgrade other than 408, 425 and 429.
+// Run instead: a close code from 4500 to 4999, and an edge's answer of the 4xx
+// family before the upgrade other than 408, 425 and 429. A token that is not taken
+// (401, 4501) ends it only where there is no other to be had: Config.Token is asked
+// again, after about MaxBackoff.
+//
+// # Completeness
+//
+// Config.OnResumed says at the end of each replay whether it was complete. One that
+// was cut and begun anew is one replay: what any of its welcomes said to be missing
+// is missing. A Store is given no cursor before the app has been told so.
 //
 // # Guarantees
 //

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -71,6 +72,9 @@ var ErrEnded = errors.New("client: Run has ended")
 func (c *Client) Submit(ctx context.Context, u Update) error {
 	if u.ID == "" {
 		u.ID = uuid.NewString()
+	}
+	if !isUUID(u.ID) {
+		return fmt.Errorf("client: update: id %q is no lower-case UUID", u.ID)
 	}
 	if u.Timestamp == "" {
 		u.Timestamp = c.clock.Now().String()
@@ -256,6 +260,21 @@ func (q *updates) again() {
 	q.kick()
 }
 
+// tooLarge gives up the largest of those under way: the edge has closed the connection
+// for one of them, and would again.
+func (q *updates) tooLarge() (changed bool) {
+	q.mu.Lock()
+	var largest *queued
+	size := 0
+	for _, e := range q.entries {
+		if frame, _ := json.Marshal(e.update); e.sent && len(frame) > size {
+			largest, size = e, len(frame)
+		}
+	}
+	q.mu.Unlock()
+	return largest != nil && q.answer(largest.update.ID, &UpdateError{Code: "too_large", Message: "the edge takes no frame of " + strconv.Itoa(size) + " bytes"}, false)
+}
+
 // slower has fewer sent a second: the edge found it too fast.
 func (q *updates) slower() {
 	q.mu.Lock()
@@ -316,7 +335,7 @@ func (c *Client) heardOf(raw []byte) {
 	if json.Unmarshal(raw, &origin) != nil {
 		return
 	}
-	if at, err := hlc.Parse(origin.Timestamp); err == nil {
+	if at := hlc.Origin(origin.Timestamp); at != hlc.Zero {
 		_, _ = c.clock.Update(at) // one that is too far ahead is not followed
 	}
 }

@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"encoding/json"
+	"log/slog"
 	"time"
 
 	"github.com/coder/websocket"
@@ -9,6 +11,27 @@ import (
 
 // farewell is how long the closing handshake may take when Run is told to end.
 const farewell = time.Second
+
+// renew sends a fresh JWT whenever the edge asks for one, until done is closed.
+func (c *Client) renew(ctx context.Context, done <-chan struct{}) {
+	for {
+		select {
+		case <-done:
+			return
+		case <-c.renewal:
+		}
+		asking, cancel := context.WithTimeout(ctx, c.cfg.DialTimeout)
+		token, err := c.cfg.Token(asking)
+		if err == nil {
+			frame, _ := json.Marshal(map[string]string{"type": "token", "token": token}) // two strings
+			err = c.Send(asking, frame)
+		}
+		cancel()
+		if err != nil { // the edge closes with 4004, and the next connection asks again
+			c.cfg.Logger.LogAttrs(ctx, slog.LevelDebug, "token not renewed", slog.Any("err", err))
+		}
+	}
+}
 
 // watch looks after a connection until done is closed: it asks for a sign of
 // life when the link is silent, cuts it when none comes, and closes it in good
