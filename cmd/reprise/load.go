@@ -72,7 +72,7 @@ func load(cmd *command, args []string, env environment) (cfg *config, rest, warn
 	variables := l.variables(env)
 	l.levels = []level{flags, variables, l.file(flags, env)}
 
-	cfg = &config{origins: map[string]source{}, shown: map[string]string{}, secretFiles: l.secretFiles}
+	cfg = &config{file: flags["config"].text, origins: map[string]source{}, shown: map[string]string{}, secretFiles: l.secretFiles}
 	for i := range table {
 		l.read(&table[i], cfg)
 	}

@@ -65,5 +65,5 @@ func selfName(name string) string {
 	if strings.Contains(filepath.ToSlash(name), "/go-build") {
 		return "go run ./cmd/reprise" // which puts binaries into its cache
 	}
-	return name
+	return shellWord(name)
 }

@@ -69,6 +69,8 @@ type config struct {
 	rate, publishRate                                       rate.Limit
 	length, settle, pause                                   time.Duration // length is called duration
 
+	// file is the configuration file, where a flag names it.
+	file string
 	// origins says where each setting came from, and shown what it may be
 	// printed as, by its name. What could not be read is in neither.
 	origins map[string]source

@@ -72,7 +72,10 @@ func runTail(ctx context.Context, c *call) error {
 
 // continueLine is the command that goes on where this tail ends.
 func continueLine(program string, cfg *config, device, since string) string {
-	words := []string{program, "tail"}
+	words := []string{"tail"}
+	if cfg.file != "" {
+		words = append(words, "--config", cfg.file)
+	}
 	if cfg.user != "" {
 		words = append(words, "--user", cfg.user)
 	}
@@ -81,7 +84,7 @@ func continueLine(program string, cfg *config, device, since string) string {
 		words = append(words, "--url", lookup("url").printable(cfg.url))
 	}
 	if from := cfg.origins["token"]; strings.HasPrefix(string(from), "--") {
-		words = append(words, string(from), "…")
+		words = append(words, string(from), cmp.Or(cfg.secretFiles["token"], "…"))
 	}
 	if cfg.echo {
 		words = append(words, "--echo")
@@ -89,7 +92,10 @@ func continueLine(program string, cfg *config, device, since string) string {
 	if cfg.json {
 		words = append(words, "--json")
 	}
-	return strings.Join(words, " ")
+	for _, word := range words {
+		program += " " + shellWord(word)
+	}
+	return program
 }
 
 // ink colours a text for what it is; nil leaves it as it is.

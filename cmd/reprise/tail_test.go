@@ -1,7 +1,11 @@
 package main
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,21 +42,33 @@ func TestFrameLine(t *testing.T) {
 
 func TestContinueLine(t *testing.T) {
 	t.Parallel()
-	tests := []struct {
-		args []string
-		want string
-	}{
-		{[]string{"--user", exampleUser}, "reprise tail --user " + exampleUser + " --device d --since s"},
-		{[]string{"--user", exampleUser, "--url", "ws://h:1/ws", "--json", "--echo"}, "reprise tail --user " + exampleUser + " --device d --since s --url ws://h:1/ws --echo --json"},
-		{[]string{"--token", hush}, "reprise tail --device d --since s --token …"},
+	dir := t.TempDir()
+	token, file := filepath.Join(dir, "a token's.jwt"), filepath.Join(dir, "relay.yaml")
+	for path, text := range map[string]string{token: hush, file: "user: " + exampleUser + "\n"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tests := []struct{ args, want []string }{
+		{[]string{"--user", exampleUser}, []string{"--user", exampleUser, "--device", "d", "--since", "s"}},
+		{[]string{"--user", exampleUser, "--url", "ws://h:1/ws?a=1&b=2", "--json", "--echo"}, []string{"--user", exampleUser, "--device", "d", "--since", "s", "--url", "ws://h:1/ws?a=1&b=2", "--echo", "--json"}},
+		{[]string{"--token", hush}, []string{"--device", "d", "--since", "s", "--token", "…"}},
+		{[]string{"--token-file", token}, []string{"--device", "d", "--since", "s", "--token-file", token}},
+		{[]string{"--config", file}, []string{"--config", file, "--user", exampleUser, "--device", "d", "--since", "s"}},
 	}
 	for _, tt := range tests {
 		cfg, _, _, err := load(find(allCommands(), "tail"), tt.args, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := continueLine("reprise", cfg, "d", "s"); got != tt.want || strings.Contains(got, hush) {
-			t.Errorf("continueLine(%q) = %q, want %q", tt.args, got, tt.want)
+		line := continueLine("reprise", cfg, "d", "s")
+		// A shell makes of it what was meant.
+		out, err := exec.Command("bash", "-c", `reprise() { printf '%s\n' "$@"; }; `+line).Output()
+		if err != nil {
+			t.Errorf("%s: %v", line, err)
+		}
+		if got, want := strings.Split(strings.TrimSpace(string(out)), "\n"), append([]string{"tail"}, tt.want...); !slices.Equal(got, want) || strings.Contains(line, hush) {
+			t.Errorf("continueLine(%q) = %s, which is %q, want %q", tt.args, line, got, want)
 		}
 	}
 }
