@@ -55,8 +55,9 @@ func (l *loader) arguments(args []string) (flags level, rest []string) {
 // flagsOf returns the names that a command takes as flags. Those that are not
 // settings (config, and the files of secrets) have a nil setting.
 func flagsOf(command string) map[string]*setting {
-	names := map[string]*setting{"config": nil}
+	names := map[string]*setting{}
 	for _, s := range usedBy(command) {
+		names["config"] = nil
 		names[s.name] = s
 		if s.hidden {
 			names[s.name+"-file"] = nil

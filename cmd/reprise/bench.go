@@ -25,8 +25,10 @@ const benchAbout = `
 Loads a relay that runs already: publishes through PubNub, without keys to the
 emulator of reprise dev, and connects devices to url. Many users need many tokens:
 they are signed with auth-hmac-secret; without it the relay must have auth none.
-Events have numbers: what is lost, doubled or out of order is counted, and makes
-the exit code 1. The relay's max-handshakes-per-address may have to be raised.`
+Events have numbers: what is lost, doubled or out of order is counted. The relay's
+max-handshakes-per-address may have to be raised.`
+
+var benchExits = exits{"all events came, once and in order, or it was stopped", "it failed, or events were lost, doubled or out of order", misuse}
 
 // bench is one run of a benchmark against a relay that runs already.
 type bench struct {

@@ -19,12 +19,25 @@ type command struct {
 	summary  string // one line
 	about    string // some lines more
 	examples []string
+	exits    exits
 	defaults map[string]string // those that differ from the table
 
 	// check says what is wrong with the operands; nil is nothing.
 	check func(cfg *config, operands []string) (problems []string)
 	run   func(ctx context.Context, call *call) error
 }
+
+// exits says what the exit codes 0, 1 and 2 of a command mean; "" does not happen.
+type exits [3]string
+
+// What the exit codes of most commands mean.
+var (
+	nodeExits = exits{"a clean stop", "something failed, or a second signal came", misuse}
+	toolExits = exits{"done", "it failed, or was refused", misuse}
+	textExits = exits{exitOK: "done", exitUsage: misuse}
+)
+
+const misuse = "a mistake in the command line or the configuration"
 
 // call is one run of a command.
 type call struct {

@@ -20,12 +20,15 @@ func allCommands() []*command {
 			summary: "everything in one process on this machine, for trying and developing",
 			about: `
 Starts an embedded NATS server with JetStream on disk, an emulator of PubNub, the
-bridge and an edge without authentication, and prints what to try next. What was
-published stays in data-dir; delete that directory to begin anew.`,
+bridge and an edge without authentication, and prints what to try next. A page at
+the address of listen, http://127.0.0.1:8080/ by itself, plays several devices of one
+user and shows the log. What was published stays in data-dir; delete that directory to
+begin anew.`,
 			examples: []string{
 				"reprise dev",
 				"reprise dev --listen 127.0.0.1:0 --data-dir ./relay-data",
 			},
+			exits:    nodeExits,
 			defaults: devDefaults(),
 			run:      runDev,
 		},
@@ -33,41 +36,62 @@ published stays in data-dir; delete that directory to begin anew.`,
 			name:    "serve",
 			summary: "one production node: bridge and edge",
 			about: `
-Without nats-url the log is embedded in this process and lies in data-dir.`,
+Devices connect at listen, health, metrics and the operator's page are at
+admin-listen. Without nats-url the log is embedded in this process and lies in
+data-dir. The first SIGINT or SIGTERM lets devices go over the time drain and ends,
+a second one ends at once.`,
 			examples: []string{
 				"reprise serve --pubnub-subscribe-key sub-c-… --auth-hmac-secret-file jwt.key",
 				"REPRISE_CONFIG=/etc/reprise.yaml reprise serve",
 			},
-			run: func(ctx context.Context, c *call) error { return runNode(ctx, c, roles{bridge: true, edge: true}) },
+			exits: nodeExits,
+			run:   func(ctx context.Context, c *call) error { return runNode(ctx, c, roles{bridge: true, edge: true}) },
 		},
 		{
-			name:     "bridge",
-			summary:  "the half that carries PubNub into the log, against an external NATS",
-			examples: []string{"reprise bridge --nats-url nats://127.0.0.1:4222 --pubnub-subscribe-key sub-c-…"},
-			run:      func(ctx context.Context, c *call) error { return runNode(ctx, c, roles{bridge: true}) },
+			name:    "bridge",
+			summary: "the half that carries PubNub into the log, against an external NATS",
+			about: `
+Stores what PubNub has in the log, and publishes what devices sent. Bridges of the
+same NATS share the log's shards: one that dies is replaced by the others within
+seconds. No device connects to it.`,
+			examples: []string{
+				"reprise bridge --nats-url nats://127.0.0.1:4222 --pubnub-subscribe-key sub-c-…",
+				"reprise bridge --config /etc/reprise.yaml --node bridge-2",
+			},
+			exits: nodeExits,
+			run:   func(ctx context.Context, c *call) error { return runNode(ctx, c, roles{bridge: true}) },
 		},
 		{
-			name:     "edge",
-			summary:  "the half that serves the log to devices, against an external NATS",
-			examples: []string{"reprise edge --nats-url nats://127.0.0.1:4222 --auth-jwks-url https://login.example/keys"},
-			run:      func(ctx context.Context, c *call) error { return runNode(ctx, c, roles{edge: true}) },
+			name:    "edge",
+			summary: "the half that serves the log to devices, against an external NATS",
+			about: `
+Devices connect at listen; as many edges as you like serve one log. Each needs a node
+name of its own. It does not talk to PubNub, but wants to know whether there is a
+publish key: without one it takes no updates from devices.`,
+			examples: []string{
+				"reprise edge --nats-url nats://127.0.0.1:4222 --auth-jwks-url https://login.example/keys",
+				"reprise edge --config /etc/reprise.yaml --node edge-2",
+			},
+			exits: nodeExits,
+			run:   func(ctx context.Context, c *call) error { return runNode(ctx, c, roles{edge: true}) },
 		},
 		{
 			name:    "emulator",
 			summary: "the PubNub emulator alone, with the keys demo and demo",
 			about: `
 Everything that it knows is in memory and gone when it ends.`,
-			examples: []string{"reprise emulator --emulator-listen 127.0.0.1:8090"},
+			examples: []string{"reprise emulator", "reprise emulator --emulator-listen 127.0.0.1:0"},
+			exits:    nodeExits,
 			run:      runEmulator,
 		},
 		{
 			name:    "check",
 			summary: "read the configuration, reach NATS, PubNub and the keys, say what is wrong",
 			about: `
-Reads what a node would read, and changes nothing. The exit code is 2 for a mistake
-in the configuration, 1 when something cannot be reached. With --print it shows the
-settings, secrets hidden, and reaches for nothing.`,
+Reads what a node would read, and changes nothing. With --print it shows the
+settings, secrets hidden, and where each came from, and reaches for nothing.`,
 			examples: []string{"reprise check --config /etc/reprise.yaml", "reprise check --print --config /etc/reprise.yaml"},
+			exits:    exits{"all is in order", "something cannot be reached", misuse},
 			run:      runCheck,
 		},
 		{
@@ -76,13 +100,14 @@ settings, secrets hidden, and reaches for nothing.`,
 			about: `
 Prints a line for each frame: when it was stamped, its type, its hlc and the rest.
 When the connection is lost it is made again, and what was missed comes first. At
-the end the command to go on with is printed. Ctrl-C ends with exit code 0.`,
+the end the command to go on with is printed.`,
 			examples: []string{
 				"reprise tail --user " + exampleUser,
 				"reprise tail --user " + exampleUser + " --since earliest --json",
 				"reprise tail --url wss://relay.example/ws --token-file token.jwt",
 			},
-			run: runTail,
+			exits: exits{"ended by Ctrl-C", "the edge will not have this device, or its token", misuse},
+			run:   runTail,
 		},
 		{
 			name: "publish", args: "CHANNEL JSON", operands: 2,
@@ -93,12 +118,17 @@ pubnub-origin says otherwise. Prints the timetoken.`,
 			examples: []string{
 				"reprise publish user." + exampleUser + ".notifications '" + `{"text":"hello"}` + "'",
 			},
-			run: runPublish,
+			exits: toolExits,
+			run:   runPublish,
 		},
 		{
-			name:     "log",
-			summary:  "read a user's events from the log, through the admin listener",
+			name:    "log",
+			summary: "read a user's events from the log, through the admin listener",
+			about: `
+Prints what is stored of the user, oldest first, a line for each event, and ends. It
+asks an edge, since an embedded log belongs to its process.`,
 			examples: []string{"reprise log --user " + exampleUser, "reprise log --user " + exampleUser + " --since 019a3f2c8e410003 --json"},
+			exits:    toolExits,
 			run:      runLog,
 		},
 		{
@@ -110,6 +140,7 @@ a number. The admin listener of any node tells. The reasons are not_json
 not_object unknown_type wrong_channel bad_channel bad_id bad_number bad_timestamp
 bad_value missing_field too_large too_deep.`,
 			examples: []string{"reprise dead list", "reprise dead list --reason bad_id --since 24h --json"},
+			exits:    toolExits,
 			run:      runDeadList,
 		},
 		{
@@ -118,6 +149,7 @@ bad_value missing_field too_large too_deep.`,
 			about: `
 The payload is printed as it is where that is safe, and quoted where not.`,
 			examples: []string{"reprise dead show 17", "reprise dead show 17 --json"},
+			exits:    toolExits,
 			check:    checkDeadNumbers,
 			run:      runDeadShow,
 		},
@@ -127,8 +159,9 @@ The payload is printed as it is where that is safe, and quoted where not.`,
 			about: `
 For after a rule was changed, such as id-format: what is in order now goes to the
 end of its user's log, and is no dead letter any more. What is refused again stays
-one, and the exit code is then 1. A bridge has to be running.`,
+one. A bridge has to be running.`,
 			examples: []string{"reprise dead retry 17 18", "reprise dead retry --reason bad_id"},
+			exits:    exits{"all were taken", "it failed, or one was refused again", misuse},
 			check:    checkDeadRetry,
 			run:      runDeadRetry,
 		},
@@ -138,6 +171,7 @@ one, and the exit code is then 1. A bridge has to be running.`,
 			about: `
 Asks all edges, through the admin listener of any node.`,
 			examples: []string{"reprise user show " + exampleUser},
+			exits:    toolExits,
 			check:    checkUser,
 			run:      runUserShow,
 		},
@@ -149,6 +183,7 @@ The devices come back by themselves. With --revoke they need a token that was
 issued later: those from before are refused for 30 days. Edges that are out of
 reach of NATS hear of it when they are back.`,
 			examples: []string{"reprise user disconnect " + exampleUser, "reprise user disconnect --revoke " + exampleUser},
+			exits:    exits{"none of those connections is left", "it failed, or some are there still", misuse},
 			check:    checkUser,
 			run:      runUserDisconnect,
 		},
@@ -157,11 +192,12 @@ reach of NATS hear of it when they are back.`,
 			summary: "erase everything kept of a user",
 			about: `
 Ends the user's connections, revokes the tokens that were issued before now, and
-erases events, cursors, presence, updates in the outbox, dead letters and the
-registration; their bytes are overwritten. What PubNub keeps in its history is not
-touched, and not taken from there again. It cannot be undone. A bridge has to be
-running.`,
+erases events, the folded state, cursors, presence, updates in the outbox, dead
+letters and the registration; their bytes are overwritten. What PubNub keeps in its
+history is not touched, and not taken from there again. It cannot be undone. A bridge
+has to be running.`,
 			examples: []string{"reprise user forget " + exampleUser},
+			exits:    exits{"nothing is left", "it failed, or connections are there still", misuse},
 			check:    checkUser,
 			run:      runUserForget,
 		},
@@ -169,8 +205,10 @@ running.`,
 			name:    "token",
 			summary: "a signed token (HS256) for trying things",
 			about: `
-Prints a JWT for the user, signed with auth-hmac-secret.`,
+Prints a JWT for the user, signed with auth-hmac-secret; with --device it is good for
+that device only.`,
 			examples: []string{"reprise token --user " + exampleUser + " --auth-hmac-secret-file jwt.key --expires-in 10m"},
+			exits:    toolExits,
 			run:      runToken,
 		},
 		{
@@ -182,6 +220,7 @@ Connects devices, each of another user, has a little happen on each, waits until
 memory has settled, and prints resident memory and CPU time for each connection.
 The kernel's share is printed apart: it is in no process's resident memory.`,
 			examples: []string{"reprise bench idle --connections 19000 --pid $(pidof reprise)"},
+			exits:    benchExits,
 			run:      func(ctx context.Context, c *call) error { return runBench(ctx, c, benchIdle) },
 		},
 		{
@@ -196,7 +235,8 @@ delivery.`,
 				"reprise bench relay --connections 2000 --devices-per-user 2 --rate 2000/s --duration 30s --pid $(pidof reprise)",
 				"reprise bench relay --url wss://relay.example/ws --pubnub-subscribe-key sub-c-… --pubnub-publish-key pub-c-… --auth-hmac-secret-file jwt.key",
 			},
-			run: func(ctx context.Context, c *call) error { return runBench(ctx, c, benchRelay) },
+			exits: benchExits,
+			run:   func(ctx context.Context, c *call) error { return runBench(ctx, c, benchRelay) },
 		},
 		{
 			name:    "bench storm",
@@ -210,7 +250,8 @@ are sent events; how late those come is printed for before and during the storm.
 				"reprise bench storm --connections 10000 --missed 20 --pid $(pidof reprise)",
 				"reprise bench storm --connections 10000 --pause 10s",
 			},
-			run: func(ctx context.Context, c *call) error { return runBench(ctx, c, benchStorm) },
+			exits: benchExits,
+			run:   func(ctx context.Context, c *call) error { return runBench(ctx, c, benchStorm) },
 		},
 		{
 			name: "completion", args: "bash|zsh|fish", operands: 1,
@@ -223,17 +264,28 @@ shell's start-up file for all.`,
 				"source <(reprise completion zsh)",
 				"reprise completion fish > ~/.config/fish/completions/reprise.fish",
 			},
+			exits: textExits,
 			check: checkShell,
 			run:   runCompletion,
 		},
 		{
 			name:    "version",
 			summary: "version, commit and Go",
-			run:     runVersion,
+			about: `
+Prints the version, the commit that the program was built from, and whether there were
+changes beside it, Go's version and the platform.`,
+			examples: []string{"reprise version"},
+			exits:    textExits,
+			run:      runVersion,
 		},
 		{
 			name: "help", args: "[COMMAND]",
-			summary: "this text, or a command's settings",
+			summary: "all commands, or one with its settings",
+			about: `
+Of a command of two words the first alone gives all that begin with it. After any
+command --help is the same.`,
+			examples: []string{"reprise help", "reprise help serve", "reprise help dead", "reprise help dead list"},
+			exits:    textExits,
 		},
 	}
 }

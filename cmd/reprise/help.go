@@ -8,9 +8,12 @@ import (
 
 // help prints what `reprise help` and `reprise help COMMAND` print.
 func (p program) help(commands []*command, args []string) int {
-	if len(args) == 0 || wantsHelp(args) {
+	if len(args) == 0 {
 		writeHelp(p.out, commands)
 		return exitOK
+	}
+	if wantsHelp(args) {
+		args = []string{"help"}
 	}
 	name := strings.Join(args, " ")
 	if cmd := find(commands, name); cmd != nil {
@@ -54,44 +57,52 @@ func writeGroupHelp(w io.Writer, name string, group []*command) {
 	fmt.Fprintf(w, "\nMore on one of them:\n  reprise help %s %s\n", name, strings.Join(secondWords(group), "|"))
 }
 
-// writeCommandHelp prints one command with its settings.
+// writeCommandHelp prints one command: what it is for, examples, what its exit codes
+// mean, and its settings.
 func writeCommandHelp(w io.Writer, cmd *command) {
-	fmt.Fprintf(w, "reprise %s: %s\n", cmd.name, cmd.summary)
 	settings := usedBy(cmd.name)
-	line := strings.TrimSpace(cmd.name + " " + cmd.args)
+	line, title := strings.TrimSpace(cmd.name+" "+cmd.args), "Flags"
 	if len(settings) > 0 {
-		line += " [--setting value …]"
+		line, title = line+" [--setting value …]", "Settings"
 	}
-	fmt.Fprintf(w, "\nUsage: reprise %s\n", line)
-	if cmd.about != "" {
-		fmt.Fprintf(w, "\n%s\n", strings.TrimSpace(cmd.about))
+	fmt.Fprintf(w, "reprise %s: %s\n\nUsage: reprise %s\n\n%s\n\nExamples:\n", cmd.name, cmd.summary, line, strings.TrimSpace(cmd.about))
+	for _, example := range cmd.examples {
+		fmt.Fprintf(w, "  %s\n", example)
 	}
-	if len(cmd.examples) > 0 {
-		fmt.Fprint(w, "\nExamples:\n")
-		for _, example := range cmd.examples {
-			fmt.Fprintf(w, "  %s\n", example)
+	fmt.Fprint(w, "\nExit codes:\n")
+	for code, meaning := range cmd.exits {
+		if meaning != "" {
+			fmt.Fprintf(w, "  %d  %s\n", code, meaning)
 		}
 	}
-	if len(settings) == 0 {
-		return
-	}
-	fmt.Fprint(w, "\nSettings:\n")
+	fmt.Fprintf(w, "\n%s:\n", title)
 	for _, s := range settings {
 		writeSetting(w, cmd, s)
 	}
-	fmt.Fprint(w, `  --config FILE
+	if len(settings) > 0 {
+		fmt.Fprint(w, `  --config FILE
       YAML file of settings, spelled as the flags without hyphens in front
       REPRISE_CONFIG · default none
-
-Flags beat the environment, the environment beats the file, the file beats the
-defaults. Every SECRET can also come from a file: --…-file, REPRISE_…_FILE.
 `)
+	}
+	fmt.Fprint(w, `  --help
+      this text
+`)
+	if len(settings) > 0 {
+		fmt.Fprint(w, `
+Flags beat the environment, the environment beats the file, the file beats the
+defaults.
+`)
+	}
 }
 
 func writeSetting(w io.Writer, cmd *command, s *setting) {
 	fmt.Fprintf(w, "  --%s\n      %s\n      %s", strings.TrimSpace(s.name+" "+s.value), s.help, s.variable())
 	if s.also != "" {
 		fmt.Fprintf(w, " or %s", s.also)
+	}
+	if s.hidden {
+		fmt.Fprintf(w, ", or a file: --%s-file, %s", s.name, variableOf(s.name+"-file"))
 	}
 	fmt.Fprintf(w, " · default %s\n", s.shownDefault(cmd.defaults))
 }

@@ -194,8 +194,11 @@ func isServiceLink(name string) bool {
 	return strings.Contains(name, "_SERVICE_") || strings.HasPrefix(name, "REPRISE_PORT")
 }
 
-// file reads the configuration file, if one is named.
+// file reads the configuration file, if one is named and the command has settings.
 func (l *loader) file(flags level, env environment) level {
+	if len(usedBy(l.command.name)) == 0 {
+		return nil
+	}
 	named, ok := flags["config"]
 	if !ok {
 		named = given{env["REPRISE_CONFIG"], "REPRISE_CONFIG"}

@@ -100,7 +100,7 @@ func runUserForget(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.report(raw, done, fmt.Sprintf("%d events erased, and cursors, presence, outbox, dead letters and registration\n", done.Erased))
+	return c.report(raw, done, fmt.Sprintf("%d events erased, and the folded state, cursors, presence, outbox, dead letters and registration\n", done.Erased))
 }
 
 // report prints what was done. What is left is an error.
