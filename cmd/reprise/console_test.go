@@ -18,6 +18,38 @@ func startDev(t *testing.T) *running {
 	return start(t, append([]string{"dev", "--emulator-listen", "127.0.0.1:0", "--data-dir", t.TempDir()}, freePorts...)...)
 }
 
+// TestDevSaysWhereThePageIs opens what reprise dev prints, and does what it suggests.
+func TestDevSaysWhereThePageIs(t *testing.T) {
+	t.Parallel()
+	n := startDev(t)
+	eventually(t, "the welcome", func() bool { return strings.Contains(n.out.String(), "Ctrl-C ends.") })
+	text := n.out.String()
+	for listener, title := range map[string]string{"devices": "page", "admin": "admin"} {
+		url := regexp.MustCompile(`\n  ` + title + ` +(\S+) `).FindStringSubmatch(text)
+		if len(url) == 0 || url[1] != "http://"+n.addrs[listener]+"/" {
+			t.Errorf("the page at the %s listener is not told:\n%s", listener, text)
+			continue
+		}
+		resp, err := http.Get(url[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if got := resp.Header.Get("Content-Type"); resp.StatusCode != http.StatusOK || !strings.HasPrefix(got, "text/html") {
+			t.Errorf("GET %s = %d, %s", url[1], resp.StatusCode, got)
+		}
+	}
+	_, suggested, _ := strings.Cut(text, "  reprise publish ")
+	suggested, _, _ = strings.Cut(suggested, "\n")
+	args := append([]string{"publish"}, strings.Fields(strings.ReplaceAll(suggested, "'", ""))...)
+	if code, out, complaint := reprise(t.Context(), nil, args...); code != exitOK {
+		t.Errorf("run(%q) = %d, %s%s", args, code, out, complaint)
+	}
+	if help := find(allCommands(), "dev").about; !strings.Contains(help, "http://"+lookup("listen").def+"/") {
+		t.Errorf("help dev does not name the page:\n%s", help)
+	}
+}
+
 // loaded is what a page names that a browser then loads.
 var loaded = regexp.MustCompile(`(?:src|href)="(/[^"]+)"|(?:from |import\()"(\./[^"]+)"`)
 

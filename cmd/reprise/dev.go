@@ -48,28 +48,30 @@ func startEmulator(ctx context.Context, c *call, parts *stack) (string, error) {
 // devWelcome tells a developer what there is and what to try.
 func (n *node) devWelcome() {
 	c := n.call
+	edge := n.devices.url("ws") + "/ws"
 	url, origin := "", ""
-	if n.devices.address() != lookup("listen").def {
-		url = " --url ws://" + n.devices.address() + "/ws"
+	if edge != lookup("url").def {
+		url = " --url " + shellWord(edge)
 	}
 	if n.emulator != emulatorOrigin {
-		origin = " --pubnub-origin " + n.emulator
+		origin = " --pubnub-origin " + shellWord(n.emulator)
 	}
 	event := fmt.Sprintf(`{"type":"progress_update","content_id":"%s","position_seconds":100,"device_id":"tv","timestamp":1}`, exampleItem)
 	c.printf(`Reprise is running (process %d).
 
-  devices   ws://%s/ws   no authentication
-  admin     http://%s    /readyz, /metrics, /v1/stats
+  page      %s/   several devices of one user, to play with
+  devices   %s   no authentication
+  admin     %s/   the operator's page; /readyz, /metrics, /v1/stats
   PubNub    %s   emulator, both keys are demo, no TLS
   log       %s
 
-Try it, each line in a terminal of its own:
+Open the page. Or try it here, each line in a terminal of its own:
 
-  %[6]s tail --user %[7]s --device %[8]s%[9]s
-  %[6]s tail --user %[7]s --device %[10]s%[9]s
-  %[6]s publish user.%[7]s.sync '%[11]s'%[12]s
+  %[7]s tail --user %[8]s --device %[9]s%[10]s
+  %[7]s tail --user %[8]s --device %[11]s%[10]s
+  %[7]s publish user.%[8]s.sync '%[12]s'%[13]s
 
 Ctrl-C ends.
-`, os.Getpid(), n.devices.address(), n.admin.address(), n.emulator, c.cfg.dataDir,
+`, os.Getpid(), n.devices.url("http"), edge, n.admin.url("http"), n.emulator, c.cfg.dataDir,
 		c.self, exampleUser, exampleTV, url, examplePhone, event, origin)
 }

@@ -61,6 +61,14 @@ func newWeb(l net.Listener, handler http.Handler, secure *tls.Config, log *slog.
 // address is where w listens, with the port that it got.
 func (w *web) address() string { return w.listener.Addr().String() }
 
+// url is that of w, with scheme's secure form where w has TLS.
+func (w *web) url(scheme string) string {
+	if w.server.TLSConfig != nil {
+		scheme += "s"
+	}
+	return scheme + "://" + w.address()
+}
+
 // run serves until ctx ends, and then gives requests a second to finish.
 // Connections that have been taken over from the server are not its business.
 func (w *web) run(ctx context.Context) error {

@@ -30,6 +30,7 @@ type running struct {
 
 	asks   *http.Client // of the admin listener
 	scheme string
+	out    buffer // what it prints
 }
 
 // freePorts are the listeners' settings of a node that must not disturb others.
@@ -48,7 +49,7 @@ func startWith(t *testing.T, scheme string, asks *http.Client, args ...string) *
 	r, w := io.Pipe()
 	n := &running{t: t, addrs: map[string]string{}, stop: cancel, ended: make(chan int, 1), asks: asks, scheme: scheme}
 	go func() {
-		p := program{args: args, env: environment{"REPRISE_LOG_FORMAT": "json"}, out: io.Discard, err: w}
+		p := program{args: args, env: environment{"REPRISE_LOG_FORMAT": "json"}, out: &n.out, err: w}
 		code := p.run(ctx)
 		_ = w.Close() // ends the reading of its log
 		n.ended <- code
