@@ -1,5 +1,9 @@
 // One WebSocket, from its opening to its end.
 
+// Times are of performance.now, which no correction of the wall clock moves. In a
+// machine that sleeps it stands still or goes on, and so do timers: where only the
+// clock goes on, or the page is frozen, timers are late.
+
 /** How late a timer may be before it says more about a sleeping machine than about the link. */
 const slack = 1000;
 
@@ -35,7 +39,8 @@ export class Connection {
       open: () => this.#open(),
       message: ({ data }) => this.#message(data),
       close: ({ code, reason }) => this.#finish({ code, reason: String(reason) }),
-      error: () => {}, // a close event follows, and knows more
+      // A close event follows at once, and knows more; not that of Node's class, where a connection was refused.
+      error: () => this.#opened || setTimeout(() => this.#fail("no connection"), 0),
     };
     for (const [type, handler] of Object.entries(this.#handlers)) this.#socket.addEventListener(type, handler);
   }
@@ -45,14 +50,19 @@ export class Connection {
     if (this.#opened && this.#end !== undefined) this.#socket.send(text);
   }
 
-  /** Asks for a sign of life, and gives the link up when none comes in time. */
-  probe(timeout = this.#pingTimeout) {
+  /**
+   * Asks for a sign of life, and gives the link up when none comes in time. When
+   * we were asleep the answer may be waiting, or the question was lost: it is
+   * asked once more. Not for ever: in a hidden page every timer is late.
+   */
+  probe(timeout = this.#pingTimeout, again = true) {
     if (!this.#opened || this.#end === undefined) return;
-    const asked = Date.now();
+    const asked = performance.now();
     this.send('{"type":"ping"}');
     this.#arm(timeout, () => {
+      const late = performance.now() - asked > timeout + slack;
       if (this.#heard >= asked) this.#watch();
-      else if (Date.now() - asked > timeout + slack) this.probe(); // we were asleep, the answer may be waiting
+      else if (late && again) this.probe(this.#pingTimeout, false);
       else this.#fail("no sign of life");
     });
   }
@@ -69,19 +79,19 @@ export class Connection {
 
   #open() {
     this.#opened = true;
-    this.#heard = Date.now();
+    this.#heard = performance.now();
     this.#watch();
   }
 
   #message(data) {
-    this.#heard = Date.now();
+    this.#heard = performance.now();
     if (typeof data === "string") this.#onFrame(data);
     else this.#fail("a binary frame");
   }
 
   /** Waits for the link to be silent for too long. */
   #watch() {
-    const silence = Date.now() - this.#heard;
+    const silence = performance.now() - this.#heard;
     if (silence >= this.#pingInterval) this.probe();
     else this.#arm(this.#pingInterval - silence, () => this.#watch());
   }
