@@ -24,9 +24,28 @@ export function millisecondsOf(stamp) {
 }
 
 /**
+ * An event's timestamp as a number that can be compared, in units of a stamp
+ * (milliseconds times 65536). Publishers write milliseconds, microseconds or a
+ * stamp: 16 characters that begin with 0 or hold a letter are a stamp in hex;
+ * digits go by their size, below 10^14 milliseconds, below 10^17 microseconds,
+ * and above that a stamp in decimal. What is none of these, or missing, is 0.
+ */
+export function instant(timestamp) {
+  const text = String(timestamp ?? "");
+  if (/^[0-9a-f]{16}$/.test(text) && (text[0] === "0" || /[a-f]/.test(text))) return BigInt("0x" + text);
+  if (!/^[0-9]{1,20}$/.test(text)) return 0n;
+  const n = BigInt.asUintN(64, BigInt(text)) === BigInt(text) ? BigInt(text) : greatest;
+  if (n < 10n ** 14n) return n << 16n;
+  if (n < 10n ** 17n) return (n << 16n) / 1000n;
+  return n;
+}
+
+const greatest = 2n ** 64n - 1n;
+
+/**
  * A clock for the timestamps of what this device sends. Its stamps strictly
- * rise, also when the wall clock steps back, and are above every stamp that it
- * was told of: an update made after seeing another one is newer than it.
+ * rise, also when the wall clock steps back, and are above every timestamp that
+ * it was told of: an update made after seeing another one is newer than it.
  */
 export class Clock {
   #now;
@@ -36,7 +55,7 @@ export class Clock {
 
   /**
    * now is the wall clock in milliseconds; maxDrift is how far ahead of it, in
-   * milliseconds, a foreign stamp may be.
+   * milliseconds, a foreign timestamp may be.
    */
   constructor({ now = Date.now, maxDrift = 60_000 } = {}) {
     this.#now = now;
@@ -57,15 +76,16 @@ export class Clock {
   }
 
   /**
-   * Takes note of a foreign stamp. One that is more than maxDrift ahead of the
-   * wall clock is ignored, since one wrong clock would otherwise drag all
-   * others with it; the answer is then false.
+   * Takes note of a foreign timestamp in any form that [instant] reads. One that
+   * is more than maxDrift ahead of the wall clock is ignored, since one wrong
+   * clock would otherwise drag all others with it; the answer is then false, as
+   * it is for what cannot be read.
    */
   update(foreign) {
-    if (!isStamp(foreign)) return false;
-    const milliseconds = millisecondsOf(foreign);
-    if (milliseconds > this.#now() + this.#maxDrift) return false;
-    const counter = parseInt(foreign.slice(12), 16);
+    const at = instant(foreign);
+    const milliseconds = Number(at >> 16n);
+    if (at === 0n || milliseconds > this.#now() + this.#maxDrift) return false;
+    const counter = Number(at & 0xffffn);
     if (milliseconds > this.#milliseconds || (milliseconds === this.#milliseconds && counter > this.#counter)) {
       this.#milliseconds = milliseconds;
       this.#counter = counter;

@@ -2,24 +2,7 @@
 // any number of times: the outcome is the same on every device, and the same
 // as the relay's own snapshot.
 
-/**
- * An event's timestamp as a number that can be compared, in units of a stamp
- * (milliseconds times 65536). Publishers write milliseconds, microseconds or a
- * stamp: 16 characters that begin with 0 or hold a letter are a stamp in hex;
- * digits go by their size, below 10^14 milliseconds, below 10^17 microseconds,
- * and above that a stamp in decimal. What is none of these, or missing, is 0.
- */
-export function instant(timestamp) {
-  const text = String(timestamp ?? "");
-  if (/^[0-9a-f]{16}$/.test(text) && (text[0] === "0" || /[a-f]/.test(text))) return BigInt("0x" + text);
-  if (!/^[0-9]{1,20}$/.test(text)) return 0n;
-  const n = BigInt.asUintN(64, BigInt(text)) === BigInt(text) ? BigInt(text) : greatest;
-  if (n < 10n ** 14n) return n << 16n;
-  if (n < 10n ** 17n) return (n << 16n) / 1000n;
-  return n;
-}
-
-const greatest = 2n ** 64n - 1n;
+import { instant } from "./hlc.js";
 
 /** Compares text by code points, as the relay does. */
 function compareText(a, b) {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { Clock, isStamp, millisecondsOf, stamp } from "../src/index.js";
+import { Clock, instant, isStamp, millisecondsOf, stamp } from "../src/index.js";
 
 const wall = fc.integer({ min: 0, max: 2 ** 42 });
 
@@ -44,4 +44,18 @@ test("a clock that is far ahead is not followed", () => {
   assert.ok(!clock.update(stamp(1051)));
   assert.ok(!clock.update("yesterday"));
   assert.equal(clock.tick(), stamp(1050, 1));
+});
+
+test("a clock follows timestamps of every form", () => {
+  const now = 1795437339530;
+  const ahead = now + 30_000;
+  for (const told of [stamp(ahead, 7), String(ahead), ahead, `${ahead}999`, String((BigInt(ahead) << 16n) + 7n)]) {
+    const clock = new Clock({ now: () => now });
+    assert.ok(clock.update(told), told);
+    const got = clock.tick();
+    assert.ok(instant(got) > instant(told), `${got} after being told ${told}`);
+    assert.ok(!clock.update(String(now + 60_001)));
+    assert.equal(millisecondsOf(clock.tick()), ahead);
+  }
+  for (const told of [undefined, "", "-1", "yesterday", "99999999999999999999"]) assert.ok(!new Clock().update(told), told);
 });
