@@ -1,6 +1,6 @@
 // How long to wait before the next connection.
 
-const tooManyMessages = 4029;
+import { badToken, tooManyMessages } from "./codes.js";
 
 /** Counts attempts in vain. */
 export class Backoff {
@@ -25,7 +25,7 @@ export class Backoff {
   wait({ code, afterMs, refusal }) {
     if (afterMs !== undefined) return { wait: afterMs, asked: true };
     if (code === tooManyMessages) this.#failures = Math.max(this.#failures, 3);
-    if (refusal?.status === 401) this.#failures = 30; // a fresh token did not help: others will not soon
+    if (refusal?.status === 401 || code === badToken) this.#failures = 30; // a fresh token did not help: others will not soon
     const ceiling = Math.min(this.#max, this.#min * 2 ** (this.#failures + 1));
     this.#failures = Math.min(this.#failures + 1, 30);
     const jitter = this.#random() * (ceiling - this.#min);

@@ -80,11 +80,15 @@ export interface Welcome {
   resume: Resume;
 }
 
-/** The end of a replay: all that this device missed has been delivered. */
+/**
+ * The end of a replay: all that this device missed has been delivered. One that was
+ * cut and begun anew is one replay: what any of its welcomes said to be missing is
+ * missing, for the reason that the first of those gave.
+ */
 export interface Resumed extends Resume {
   /** The device has seen everything up to here. */
   hlc: Stamp;
-  /** How many events were missed. */
+  /** How many events were missed, over all the connections that it took. */
   replayed: number;
 }
 
@@ -157,9 +161,18 @@ export interface Store {
 export interface Options {
   /** The edge: ws, wss, http or https; a URL without a path gets `/ws`. In a browser it may be relative; left out it is `/ws` on the page's host. */
   url?: string | URL;
-  /** The JWT, or what makes a fresh one: it is called before each connection, and before a token runs out. */
+  /**
+   * The JWT, or what makes a fresh one: it is called before each connection, and before
+   * a token runs out. One that throws, makes no token or takes longer than `dialTimeout`
+   * is a failed attempt. One whose token the edge does not take is asked again after
+   * about `maxBackoff`; a string that it does not take ends the client.
+   */
   token?: string | (() => string | Promise<string>);
-  /** For edges without authentication. */
+  /**
+   * The user: for edges without authentication, and beside a token function, so that the
+   * store can be opened before there is a token. Without it what is sent waits in memory
+   * until the first token has named the user: a page that dies before that loses it.
+   */
   userId?: string;
   /** The lower-case UUID of this device: it must stay the same, and no two pages may use one at a time. */
   deviceId?: string;
@@ -180,10 +193,10 @@ export interface Options {
   /** Updates a second, 15, and at once after a pause, 100: below what an edge allows. */
   sendRate?: number;
   sendBurst?: number;
-  /** The wait before a new connection lies between these; 500 and 20000. */
+  /** The wait before a new connection lies between these, and that before an update is sent again that the edge refused for the moment; 500 and 20000. */
   minBackoff?: number;
   maxBackoff?: number;
-  /** How long an attempt may take; 15000. */
+  /** How long an attempt may take, and before it the token function; 15000. */
   dialTimeout?: number;
   /** How long a link may be silent before it is asked for a sign of life, 25000, and how long that may take, 10000. */
   pingInterval?: number;
@@ -198,7 +211,7 @@ export interface Options {
   fetch?: typeof globalThis.fetch;
 }
 
-/** An update without what the client fills in: `id` and `timestamp`. */
+/** An update without what the client fills in: `id`, of 1 to 128 characters, which edges want to be a UUID, and `timestamp`. */
 export type Update = { id?: string; timestamp?: string } & (
   | { type: "watchlist_update"; operation: "add" | "remove"; content_id: string; unique_tag: string }
   | { type: "progress_update"; content_id: string; position_seconds: number; duration_seconds?: number }
@@ -214,7 +227,7 @@ export interface Accepted {
 
 /** An update that was not taken. */
 export class UpdateError extends Error {
-  /** The edge's code (`bad_field`, `read_only`, `expired`, …), or `queue_full`, `not_json`, `closed`. */
+  /** The edge's code (`bad_field`, `read_only`, `expired`, …), `too_large` where it closes the connection for the update, or `queue_full`, `bad_id`, `not_json`, `closed`. */
   code: string;
   update: Update;
 }
@@ -225,7 +238,9 @@ export class UpdateError extends Error {
  *
  * An event that is not newer than the cursor is dropped. The cursor is kept in
  * the store when the listeners of an event have ended, also those that return a
- * promise: a page that dies in between gets the event again.
+ * promise: a page that dies in between gets the event again. In a replay that is
+ * incomplete it is not kept before the listeners of `resumed` have ended: a page that
+ * dies in between is told again that something is missing.
  */
 export class Reprise {
   /** Throws a TypeError that names everything that is wrong with the options. */
@@ -234,7 +249,7 @@ export class Reprise {
   readonly state: State;
   /** Everything up to here has been delivered. */
   readonly cursor: Stamp;
-  /** The user whose device this is; undefined before the first connection. */
+  /** The user whose device this is; undefined before the first attempt to connect, and before the first token where the option is missing. */
   readonly userId: string | undefined;
   /** The updates that are not stored yet, oldest first. */
   readonly pending: Update[];
@@ -244,7 +259,7 @@ export class Reprise {
   once<T extends keyof RepriseEvents>(type: T, listener: (detail: RepriseEvents[T]) => unknown): () => void;
   off<T extends keyof RepriseEvents>(type: T, listener: (detail: RepriseEvents[T]) => unknown): void;
 
-  /** Begins, where the option `connect` is false. */
+  /** Begins, where the option `connect` is false. After {@link Reprise.close} it does nothing. */
   connect(): void;
   /** Ends for good, in good order, when cursor and queue are kept. Updates that wait are sent by the next client with the same store. */
   close(): Promise<void>;
@@ -290,8 +305,8 @@ export class Clock {
   constructor(options?: { now?: () => number; maxDrift?: number });
   /** A stamp above all that this clock gave or was told of. */
   tick(): Stamp;
-  /** Takes note of a foreign stamp; false: it is none, or too far ahead, and ignored. */
-  update(foreign: string): boolean;
+  /** Takes note of a foreign timestamp, in any form that {@link instant} reads; false: it is none, or too far ahead, and ignored. */
+  update(foreign: string | number | undefined): boolean;
 }
 
 /** An event's timestamp as a number that can be compared: milliseconds times 65536. What cannot be read is 0. */

@@ -28,7 +28,7 @@ export function withDefaults(options) {
     saveInterval: 250,
     WebSocket: globalThis.WebSocket,
     fetch: globalThis.fetch?.bind(globalThis),
-    ...Object.fromEntries(Object.entries(options ?? {}).filter(([, value]) => value !== undefined)),
+    ...defined(options),
   };
   const wrong = [];
   o.url = edgeURL(o.url, wrong);
@@ -65,12 +65,7 @@ function edgeURL(text, wrong) {
   return url.href;
 }
 
-/** The user that a token names, undefined where it cannot be read. The edge checks it, not we. */
-export function subjectOf(token) {
-  try {
-    const payload = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
-    return JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(payload), (c) => c.charCodeAt(0)))).sub;
-  } catch {
-    return undefined;
-  }
+/** The members that are not undefined, which would hide a default. */
+export function defined(object) {
+  return Object.fromEntries(Object.entries(object ?? {}).filter(([, value]) => value !== undefined));
 }

@@ -1,11 +1,13 @@
 // What this device sends up, until the edge has said that it is stored.
 
+import { Backoff } from "./backoff.js";
+
 /** The most updates that are under way at once. */
 const window = 16;
 
 /** An update that will not be sent, or that the edge refused for good. */
 export class UpdateError extends Error {
-  /** The edge's code, or "queue_full", "not_json" or "closed". */
+  /** The edge's code, or "too_large", "queue_full", "bad_id", "not_json" or "closed". */
   code;
   /** The update. */
   update;
@@ -24,25 +26,28 @@ export class UpdateError extends Error {
  * with its id, which makes that harmless.
  */
 export class Outbox {
-  #entries = []; // oldest first: {update, sent, notBefore, failures}
+  #entries = []; // oldest first: see entry
   #promises = new Map(); // id → {resolve, reject}
   #keeper; // undefined until it is open
   #limit;
   #rate;
   #burst;
+  #backoff;
   #tokens;
-  #filled; // when #tokens was right
+  #filled; // when #tokens was right, by performance.now
 
   /**
    * limit is how many updates may wait; rate and burst are how many are sent a
-   * second, and at once after a pause.
+   * second, and at once after a pause; backoff is between which times one waits
+   * that the edge refuses for the moment, as for a [Backoff].
    */
-  constructor({ limit, rate, burst }) {
+  constructor({ limit, rate, burst, backoff }) {
     this.#limit = limit;
     this.#rate = rate;
     this.#burst = burst;
+    this.#backoff = backoff;
     this.#tokens = burst;
-    this.#filled = Date.now();
+    this.#filled = performance.now();
   }
 
   /** Takes up what an earlier page left, before what this one has added, and keeps everything from now on. */
@@ -65,7 +70,7 @@ export class Outbox {
    */
   add(update) {
     const stale = this.#entries.findIndex(
-      (e) => !e.sent && e.failures === 0 && update.type === "progress_update" && e.update.type === "progress_update" && e.update.content_id === update.content_id,
+      (e) => !e.sent && e.backoff === undefined && update.type === "progress_update" && e.update.type === "progress_update" && e.update.content_id === update.content_id,
     );
     if (stale < 0 && this.#entries.length >= this.#limit) {
       return Promise.reject(new UpdateError("queue_full", `${this.#limit} updates are waiting already`, update));
@@ -84,7 +89,7 @@ export class Outbox {
    * more to do, undefined when only an answer of the edge can change that.
    */
   pump(send) {
-    const now = Date.now();
+    const now = performance.now();
     this.#tokens = Math.min(this.#burst, this.#tokens + ((now - this.#filled) / 1000) * this.#rate);
     this.#filled = now;
     let underWay = this.#entries.filter(({ sent }) => sent).length;
@@ -120,8 +125,8 @@ export class Outbox {
       const e = this.#entries.find(({ update }) => update.id === id);
       if (e === undefined) return undefined;
       e.sent = false;
-      e.notBefore = Date.now() + Math.min(30_000, 500 * 2 ** e.failures) * (1 + Math.random());
-      e.failures++;
+      e.backoff ??= new Backoff(this.#backoff);
+      e.notBefore = performance.now() + e.backoff.wait({}).wait;
       return undefined;
     }
     const update = this.#take(id);
@@ -129,6 +134,17 @@ export class Outbox {
     const error = new UpdateError(code, message, update);
     this.#settle(id, ({ reject }) => reject(error));
     return error;
+  }
+
+  /**
+   * The edge has closed the connection over an update that is too large for it,
+   * and would again: the largest of those under way is given back.
+   */
+  tooLarge() {
+    const bytes = ({ update }) => new TextEncoder().encode(JSON.stringify(update)).length;
+    const [largest] = this.#entries.filter(({ sent }) => sent).sort((a, b) => bytes(b) - bytes(a));
+    if (largest === undefined) return undefined;
+    return this.refused(largest.update.id, "too_large", `the edge takes no frame of ${bytes(largest)} bytes`, false);
   }
 
   /** The connection is gone: whatever was under way has to be sent again. */
@@ -144,9 +160,10 @@ export class Outbox {
 
   /** Ends the promises, not the updates: what is kept is sent by the next page. */
   close() {
+    const fate = this.#keeper === undefined ? "" : "; kept for the next time";
     for (const [id, { reject }] of this.#promises) {
       const update = this.#entries.find((e) => e.update.id === id)?.update;
-      reject(new UpdateError("closed", "closed before the edge had answered; kept for the next time", update));
+      reject(new UpdateError("closed", `closed before the edge had answered${fate}`, update));
     }
     this.#promises.clear();
   }
@@ -177,5 +194,10 @@ export class Outbox {
 }
 
 function entry(update) {
-  return { update, sent: false, notBefore: 0, failures: 0 };
+  return {
+    update,
+    sent: false, // on the connection that there is
+    notBefore: 0, // by performance.now
+    backoff: undefined, // of refusals for the moment, once there was one
+  };
 }

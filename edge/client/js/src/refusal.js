@@ -3,7 +3,8 @@
 // what it would say to the WebSocket.
 
 /**
- * Asks, and answers `{status, code, message, retryAfterMs}`, or undefined when
+ * Asks, and answers `{status, code, message, retryAfterMs}`, without code where
+ * something else than an edge answered, such as a proxy; or undefined when
  * nothing can be learned: no fetch, no network, an edge of another origin that
  * does not let us read, or one that has nothing against us any more.
  */
@@ -29,9 +30,9 @@ export async function askWhy(url, token, { fetch, timeout, signal }) {
 function errorOf(body) {
   try {
     const { code, message } = JSON.parse(body).error;
-    return { code, message };
+    return typeof code === "string" && code !== "" ? { code, message } : {};
   } catch {
-    return {}; // something else than an edge answered
+    return {};
   }
 }
 

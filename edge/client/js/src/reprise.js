@@ -1,10 +1,13 @@
 import { Backoff } from "./backoff.js";
+import { badToken, tooBig, tooManyMessages } from "./codes.js";
 import { Connection } from "./connection.js";
 import { Clock, isStamp, zero } from "./hlc.js";
 import { Outbox, UpdateError } from "./outbox.js";
-import { subjectOf, withDefaults } from "./options.js";
+import { defined, withDefaults } from "./options.js";
 import { askWhy } from "./refusal.js";
+import { Replay } from "./replay.js";
 import { Keeper } from "./store.js";
+import { subjectOf, tokenFrom } from "./token.js";
 
 const subprotocol = "reprise.v1";
 
@@ -19,8 +22,9 @@ export class Reprise {
   #state = "idle";
   #cursor = zero; // events up to here have been delivered
   #since; // what the next connection asks for; undefined: what the edge remembers
-  #user; // undefined until the first connection, and where no token names one
-  #keeper; // of the cursor; undefined until the first connection
+  #replay = new Replay();
+  #user; // undefined until the store is open, and where no token names one
+  #keeper; // of the cursor; undefined until the store is open
   #outbox;
   #handled = Promise.resolve(); // ends when the handlers of all delivered events have
   #waiting = 0; // deliveries whose handlers have not ended
@@ -33,6 +37,7 @@ export class Reprise {
   #pumpTimer;
 
   #running;
+  #ending = false; // close was called
   #stop; // an AbortController while running
   #wake; // ends the wait for the next attempt early
 
@@ -40,7 +45,7 @@ export class Reprise {
     this.#options = withDefaults(options);
     const { since, minBackoff, maxBackoff, queueLimit, sendRate, sendBurst, connect } = this.#options;
     this.#backoff = new Backoff({ min: minBackoff, max: maxBackoff });
-    this.#outbox = new Outbox({ limit: queueLimit, rate: sendRate, burst: sendBurst });
+    this.#outbox = new Outbox({ limit: queueLimit, rate: sendRate, burst: sendBurst, backoff: { min: minBackoff, max: maxBackoff } });
     this.#since = since;
     if (isStamp(since)) this.#cursor = since;
     if (connect) queueMicrotask(() => this.connect());
@@ -81,16 +86,20 @@ export class Reprise {
   }
 
   connect() {
-    if (this.#running !== undefined) return;
+    if (this.#running !== undefined || this.#ending) return;
     this.#stop = new AbortController();
     this.#running = this.#run(this.#stop.signal).catch((error) => this.#closed({ code: 1006, reason: String(error?.message ?? error), error }));
   }
 
   async close() {
+    this.#ending = true;
     this.#ack();
     this.#stop?.abort();
     this.#connection?.close();
     await this.#running;
+    // What was queued before the first connection is kept, too.
+    const { userId } = this.#options;
+    if (userId !== undefined && this.pending.length > 0) await this.#openStore(userId);
     this.#closed({ code: 1000, reason: "closed" });
     await this.#handled;
     await this.flush();
@@ -105,8 +114,9 @@ export class Reprise {
   }
 
   send(update) {
-    const complete = { id: crypto.randomUUID(), timestamp: this.#clock.tick(), ...update };
+    const complete = { id: crypto.randomUUID(), timestamp: this.#clock.tick(), ...defined(update) };
     if (this.#state === "closed") return rejected(new UpdateError("closed", "the client is closed", complete));
+    if (!isId(complete.id)) return rejected(new UpdateError("bad_id", "id: not a string of 1 to 128 characters", complete));
     let copy;
     try {
       copy = JSON.parse(JSON.stringify(complete));
@@ -146,7 +156,7 @@ export class Reprise {
     while (!signal.aborted) {
       const end = await this.#connectOnce(signal);
       if (signal.aborted) return;
-      if (isPermanent(end, this.#options)) {
+      if (isPermanent(end, this.#renewable)) {
         this.#closed(end);
         return;
       }
@@ -160,14 +170,18 @@ export class Reprise {
   /** Lives through one connection and answers how it ended. */
   async #connectOnce(signal) {
     this.#setState("connecting");
+    const { userId } = this.#options;
+    if (userId !== undefined) await this.#openStore(userId); // first, so that the queue is kept while there is no token
     let token;
+    let user;
     try {
-      token = await this.#token();
+      token = await this.#token(signal);
+      user = subjectOf(token) ?? userId;
+      if (user === undefined && this.#renewable) throw new TypeError("it names no user");
     } catch (error) {
       return { opened: false, code: 1006, reason: `token: ${error?.message ?? error}`, error };
     }
-    const user = this.#options.userId ?? subjectOf(token);
-    if (this.#keeper === undefined) await this.#openStore(user);
+    await this.#openStore(user);
     if (user !== this.#user) throw new Error("reprise: the token is another user's; a client is one user's device");
     if (signal.aborted) return { opened: false, code: 1000, reason: "" };
     const url = this.#target();
@@ -188,15 +202,18 @@ export class Reprise {
     clearInterval(acking);
     clearTimeout(this.#pumpTimer);
     this.#connection = undefined;
+    const tooLarge = end.code === tooBig ? this.#outbox.tooLarge() : undefined;
+    if (tooLarge !== undefined) this.#emit("rejected", tooLarge);
     this.#outbox.disconnected();
-    if (end.code === 4029) this.#outbox.slower();
+    if (end.code === tooManyMessages) this.#outbox.slower();
     if (end.opened) return { ...end, afterMs: this.#afterMs };
     if (signal.aborted) return end;
     return { ...end, refusal: await askWhy(url, token, { fetch, timeout: dialTimeout, signal }) };
   }
 
-  /** Takes up what this device kept of this user. */
+  /** Takes up what this device kept of this user, once. */
   async #openStore(user) {
+    if (this.#keeper !== undefined) return;
     const { store, deviceId, saveInterval } = this.#options;
     const key = ["reprise", user ?? "", deviceId ?? ""].join(":");
     const report = (error) => this.#emit("error", new Error(`reprise: store: ${error?.message ?? error}`, { cause: error }));
@@ -231,13 +248,14 @@ export class Reprise {
         break;
       case "snapshot":
         this.#move(frame.hlc, true);
+        for (const { timestamp } of frame.progress ?? []) this.#clock.update(timestamp);
         this.#deliver("snapshot", frame, frame.hlc);
         break;
       case "caught_up":
         this.#backoff.caughtUp();
         this.#move(frame.hlc);
         this.#setState("live");
-        this.#deliver("resumed", { ...this.#welcome.resume, hlc: frame.hlc, replayed: frame.replayed }, this.#cursor);
+        this.#deliver("resumed", this.#replay.end(frame), this.#cursor);
         this.#ack();
         break;
       case "position":
@@ -263,14 +281,17 @@ export class Reprise {
       default:
         if (isStamp(frame.hlc)) {
           if (!this.#move(frame.hlc)) return;
-          if (frame.timestamp !== undefined) this.#clock.update(frame.timestamp);
+          this.#clock.update(frame.timestamp);
+          this.#replay.deliver();
           this.#deliver(frame.type, frame, frame.hlc, true);
         } else this.#deliver(frame.type, frame);
     }
   }
 
   /** Takes note of where a connection begins. */
-  #begin({ since, complete }) {
+  #begin(resume) {
+    this.#replay.begin(resume);
+    const { since, complete } = resume;
     if (!complete) {
       this.#cursor = zero;
       this.#since = since;
@@ -286,11 +307,14 @@ export class Reprise {
 
   /**
    * Calls the listeners. When those of this and of all earlier frames have
-   * ended, also those that return promises, the cursor is kept as at.
+   * ended, also those that return promises, the cursor is kept as at. Not in a
+   * replay that is incomplete: until its end is delivered, another page has to
+   * begin where this one did, and is told.
    */
   #deliver(type, detail, at, isEvent = false) {
+    const keeps = at !== undefined && !this.#replay.incomplete;
     const outcomes = [...this.#emit(type, detail), ...(isEvent ? this.#emit("event", detail) : [])];
-    const keep = () => at !== undefined && this.#keeper.save(at);
+    const keep = () => keeps && this.#keeper.save(at);
     if (outcomes.length === 0 && this.#waiting === 0) {
       keep();
       return;
@@ -358,19 +382,25 @@ export class Reprise {
   }
 
   async #renew() {
-    if (typeof this.#options.token !== "function") return;
+    if (!this.#renewable) return;
     const connection = this.#connection;
+    const { signal } = this.#stop;
     try {
-      const token = await this.#token();
+      const token = await this.#token(signal);
       connection?.send(JSON.stringify({ type: "token", token }));
     } catch (error) {
-      this.#emit("error", error); // the edge closes with 4004, and the next connection asks again
+      // The edge closes with 4004, and the next connection asks again.
+      if (!signal.aborted) this.#emit("error", new Error(`reprise: token: ${error?.message ?? error}`, { cause: error }));
     }
   }
 
-  async #token() {
-    const { token } = this.#options;
-    return typeof token === "function" ? await token() : token;
+  /** Whether there may be a better token than the last. */
+  get #renewable() {
+    return typeof this.#options.token === "function";
+  }
+
+  #token(signal) {
+    return tokenFrom(this.#options.token, { timeout: this.#options.dialTimeout, signal });
   }
 
   #target() {
@@ -420,12 +450,19 @@ export class Reprise {
   }
 }
 
-/** Whether coming back unchanged is pointless. */
-function isPermanent({ code, refusal }, { token }) {
-  const status = refusal?.status;
-  if (status === undefined) return code >= 4500 && code <= 4999;
-  if (status === 401) return typeof token !== "function"; // the next token may be a better one
-  return status >= 400 && status < 500 && status !== 408 && status !== 425 && status !== 429;
+/**
+ * Whether coming back is pointless. It is not where the next token may be a better
+ * one, nor where something before the edge answered, as a proxy does in a deploy.
+ */
+function isPermanent({ code, refusal }, renewable) {
+  if (refusal === undefined) return code >= 4500 && code <= 4999 && !(code === badToken && renewable);
+  const { status } = refusal;
+  if (refusal.code === undefined || (status === 401 && renewable)) return false;
+  return status >= 400 && status < 500 && ![408, 425, 429].includes(status);
+}
+
+function isId(id) {
+  return typeof id === "string" && id !== "" && [...id].length <= 128;
 }
 
 function rejected(error) {

@@ -67,7 +67,7 @@ export class Keeper {
   #text; // what is to be written; undefined when nothing is
   #timer;
   #writing; // a promise while a write runs
-  #last = -Infinity;
+  #last = -Infinity; // when it was written last
 
   constructor(store, key, { interval = 0, report }) {
     this.#store = store;
@@ -85,7 +85,7 @@ export class Keeper {
   save(text) {
     this.#text = text;
     if (this.#timer !== undefined || this.#writing !== undefined) return;
-    const due = this.#last + this.#interval - Date.now();
+    const due = this.#last + this.#interval - performance.now();
     if (due <= 0) this.#write();
     else this.#timer = setTimeout(() => this.#write(), due);
   }
@@ -107,7 +107,7 @@ export class Keeper {
     const text = this.#text;
     this.#text = undefined;
     if (text === undefined) return;
-    this.#last = Date.now();
+    this.#last = performance.now();
     let outcome;
     try {
       outcome = this.#store.set(this.#key, text);

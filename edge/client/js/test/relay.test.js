@@ -9,13 +9,17 @@ let relay;
 before(async () => (relay = await Relay.start()));
 after(() => relay.kill());
 
-/** A device that notes what it is told. It is closed when the test ends. */
+/** A device that notes what it is told. It is closed when the test ends, and has complained of nothing that was not taken from its errors. */
 function device(t, options) {
   const self = new Reprise({ url: relay.url, deviceId: randomUUID(), minBackoff: 20, maxBackoff: 200, ...options });
   self.events = [];
   self.on("event", (e) => void self.events.push(e));
-  self.on("error", (error) => assert.fail(error));
-  t.after(() => self.close());
+  self.errors = [];
+  self.on("error", (error) => void self.errors.push(error.message));
+  t.after(async () => {
+    await self.close();
+    assert.deepEqual(self.errors, []);
+  });
   return self;
 }
 
@@ -28,6 +32,11 @@ function next(self, type, wanted = () => true) {
       resolve(detail);
     });
   });
+}
+
+/** Ends when something holds that may change with each event of a type. */
+async function until(self, type, holds) {
+  while (!holds()) await next(self, type);
 }
 
 const notify = (on, user, n) => on.publish(`user.${user}.notifications`, { n });
@@ -121,6 +130,44 @@ test("a cursor that the relay does not know is given up", async (t) => {
   assert.deepEqual([(await back).complete, numbers(self)], [true, [0]]);
 });
 
+test("a replay that is cut is incomplete when its beginning was", async (t) => {
+  const options = { userId: randomUUID(), deviceId: randomUUID(), store: memoryStore(), saveInterval: 1 };
+  for (const n of upTo(5)) await notify(relay, options.userId, n);
+  const kept = () => options.store.get(`reprise:${options.userId}:${options.deviceId}:cursor`);
+  const unknown = "ffff000000000000";
+  options.store.set(`reprise:${options.userId}:${options.deviceId}:cursor`, unknown);
+
+  // A page that dies meanwhile leaves it to the next one.
+  const first = device(t, options);
+  await new Promise((closed) => first.once("event", () => closed(first.close())));
+  assert.equal(kept(), unknown);
+
+  let finish;
+  t.after(() => finish?.());
+  const self = device(t, options);
+  self.once("welcome", () => self.cut());
+  const cutAt = self.on("event", () => self.events.length === 2 && self.cut());
+  const welcomes = [];
+  self.on("welcome", ({ resume }) => void welcomes.push(resume.complete));
+  self.once("resumed", () => new Promise((resolve) => (finish = resolve)));
+  const { complete, reason, since, replayed } = await next(self, "resumed");
+  cutAt();
+  assert.deepEqual(welcomes, [false, true, true]);
+  assert.deepEqual([complete, reason, since, replayed], [false, "future_cursor", "0000000000000000", 5]);
+  assert.deepEqual(numbers(self), upTo(5));
+  await self.flush();
+  assert.equal(kept(), unknown, "until the listeners of resumed have ended");
+  finish();
+  await new Promise(setImmediate);
+  await self.flush();
+  assert.equal(kept(), self.cursor);
+
+  const back = next(self, "resumed");
+  self.cut();
+  const again = await back;
+  assert.deepEqual([again.complete, again.reason, again.replayed], [true, undefined, 0]);
+});
+
 test("updates reach the user's other device, and are the same state there", async (t) => {
   const userId = randomUUID();
   const phone = device(t, { userId });
@@ -171,6 +218,60 @@ test("an update that is wrong comes back with the reason", async (t) => {
   const cycle = { type: "device_command" };
   cycle.payload = cycle;
   await assert.rejects(self.send(cycle), { code: "not_json" });
+});
+
+test("an update that is too large is given up, and holds up no other", async (t) => {
+  const self = device(t, { userId: randomUUID(), minBackoff: 1, maxBackoff: 2 });
+  await next(self, "resumed");
+  const rejected = [];
+  self.on("rejected", ({ code, update }) => void rejected.push([code, update.command_type]));
+  const film = randomUUID();
+  const large = ["a", "b"].map((type) => assert.rejects(self.command(randomUUID(), type, { text: "x".repeat(40_000) }), { code: "too_large" }));
+  await Promise.all([self.add(film, "tag"), self.progress(film, 100), ...large]);
+  assert.deepEqual(rejected.sort(), [["too_large", "a"], ["too_large", "b"]]);
+  assert.deepEqual(self.pending, []);
+});
+
+test("what is made after seeing another device's is newer, whatever clock and form that has", async (t) => {
+  const userId = randomUUID();
+  const film = randomUUID();
+  const states = [{}, { deviceId: randomUUID() }].map((options) => {
+    const self = device(t, { userId, ...options });
+    const state = new UserState();
+    for (const type of ["update", "event"]) self.on(type, (e) => state.apply(e));
+    return { self, state, position: () => state.positions.get(film)?.value.position };
+  });
+  await Promise.all(states.map(({ self }) => next(self, "resumed")));
+  const ahead = Date.now() + 30_000;
+  await relay.publish(`user.${userId}.sync`, { type: "progress_update", content_id: film, position_seconds: 1, timestamp: ahead, device_id: "zz" });
+  for (const { self, position } of states) await until(self, "event", () => position() === 1);
+  await states[0].self.progress(film, 2);
+  assert.equal(states[0].position(), 2);
+  await until(states[1].self, "event", () => states[1].self.events.length === 2);
+  assert.equal(states[1].position(), 2);
+});
+
+test("what a snapshot has seen is older than what is made after it", async (t) => {
+  const own = await Relay.start();
+  t.after(() => own.kill());
+  const userId = randomUUID();
+  const film = randomUUID();
+  const timestamp = String(Date.now() + 30_000);
+  await own.publish(`user.${userId}.sync`, { type: "progress_update", content_id: film, position_seconds: 1, timestamp, device_id: "zz" });
+  // The state is folded a little later.
+  let snapshot;
+  let self;
+  while (!snapshot?.progress.length) {
+    await self?.close();
+    self = device(t, { url: own.url, userId, since: "earliest", snapshot: true });
+    self.on("snapshot", (s) => (snapshot = s));
+    await next(self, "resumed");
+  }
+  assert.deepEqual(self.events, []);
+  self.progress(film, 2).catch(() => {});
+  const state = new UserState();
+  for (const e of [snapshot, ...self.pending]) state.apply(e);
+  assert.equal(state.positions.get(film).value.position, 2);
 });
 
 test("a dead link is noticed, and left", async (t) => {
@@ -244,11 +345,14 @@ test("a device that was away for longer than retention gets its user's state", a
   const old = device(t, options);
   const { hlc: since } = await next(old, "resumed");
   await old.close();
-  const phone = device(t, { url: own.url, userId });
+  const [phone, tv] = [device(t, { url: own.url, userId }), device(t, { url: own.url, userId })];
+  await next(tv, "resumed");
   const film = randomUUID();
   await phone.add(film, "tag");
   await phone.progress(film, 100);
   await phone.close();
+  await until(tv, "event", () => tv.events.length === 2); // they are in the log
+  await tv.close();
   const resume = async (more) => {
     const self = device(t, { url: own.url, userId, since, ...more });
     const snapshots = [];
@@ -315,6 +419,15 @@ test("tokens", async (t) => {
     const self = device(t, { url: own.url, token: () => tokens.shift() });
     const { refusal } = await next(self, "disconnected");
     assert.equal(refusal.status, 401);
+    await next(self, "resumed");
+  });
+
+  await t.test("one that is not valid at a renewal is replaced by the next", async (t) => {
+    const tokens = [token(secret, user, "--expires-in", "31s"), token("another secret of at least that many bytes", user), token(secret, user)];
+    const self = device(t, { url: own.url, token: () => tokens.shift() });
+    const { opened, code } = await next(self, "disconnected");
+    assert.deepEqual([opened, code], [true, 4501]);
+    assert.match(self.errors.splice(0).join(), /^reprise: the edge answers bad_token: [^:]*$/);
     await next(self, "resumed");
   });
 

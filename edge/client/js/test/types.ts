@@ -1,5 +1,5 @@
 // Compiled, not run: what the declarations must let through, and what not.
-import { localStore, Reprise, UpdateError, UserState } from "reprise-client";
+import { Clock, localStore, Reprise, UpdateError, UserState } from "reprise-client";
 
 const relay = new Reprise({
   url: "wss://relay.example/ws",
@@ -8,7 +8,9 @@ const relay = new Reprise({
   store: localStore(),
 });
 const state = new UserState();
+relay.on("update", (u) => state.apply(u));
 relay.on("event", (e) => state.apply(e));
+relay.on("snapshot", (s) => [s, ...relay.pending].forEach((e) => state.apply(e)));
 relay.on("progress_update", (e) => e.position + (e.duration ?? 0));
 relay.on("resumed", ({ complete, replayed, reason }) => complete || reason === "trimmed" || replayed > 0);
 relay.on("rejected", (e: UpdateError) => e.update.type);
@@ -16,6 +18,8 @@ const off: () => void = relay.on("state", (s) => s === "live");
 off();
 const accepted: Promise<{ id: string }> = relay.progress("c", 1);
 accepted.then(() => relay.close());
+
+relay.on("welcome", (w) => new Clock().update(String(w.server_time)));
 
 // @ts-expect-error: there is no such event
 relay.on("progress", () => {});
