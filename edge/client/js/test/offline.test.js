@@ -1,6 +1,7 @@
 // What a device does where there is no edge, or something else answers.
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import http from "node:http";
 import { test } from "node:test";
 import { memoryStore, Reprise, UserState } from "../src/index.js";
@@ -154,4 +155,8 @@ test("what the event update tells is state", (t) => {
   assert.deepEqual([value, timestamp, by], [{ position: 100, duration: 7200 }, self.pending[1].timestamp, deviceId]);
   self.remove(film, "tag");
   assert.deepEqual(state.watchlist.values(), []);
+});
+
+test("the package links to nothing outside of it", () => {
+  assert.doesNotMatch(readFileSync(new URL("../README.md", import.meta.url), "utf8"), /\]\(\.\.\//);
 });

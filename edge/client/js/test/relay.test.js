@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import WebSocketOfWs from "ws";
 import { memoryStore, Reprise, UserState } from "../src/index.js";
@@ -273,6 +274,39 @@ test("what a snapshot has seen is older than what is made after it", async (t) =
   for (const e of [snapshot, ...self.pending]) state.apply(e);
   assert.equal(state.positions.get(film).value.position, 2);
 });
+
+for (const [name, path] of [["the package's README", "../README.md"], ["the repository's README", "../../../../README.md"]]) {
+  test(`what ${name} begins with has its own changes, also when it is loaded again`, async (t) => {
+    const text = readFileSync(new URL(path, import.meta.url), "utf8");
+    const [code] = text.match(/(?<=```js\nimport [^\n]*\n)[^]*?(?=```)/);
+    const userId = randomUUID();
+    const [film, contentId] = [randomUUID(), randomUUID()];
+    const errors = [];
+    class Here extends Reprise {
+      constructor(options) {
+        super({ ...options, url: relay.url, token: undefined, userId });
+        this.on("error", (error) => void errors.push(error.message));
+        t.after(() => this.close());
+      }
+    }
+    const deviceId = randomUUID();
+    const around = { sessionStorage: { deviceId }, contentId, player: {}, render() {}, refetch: assert.fail, console: { log() {} } };
+    if (!code.includes("const deviceId")) around.deviceId = deviceId;
+    const AsyncFunction = (async () => {}).constructor;
+    const page = () => new AsyncFunction("Reprise", "UserState", ...Object.keys(around), `${code}; return { relay, state };`)(Here, UserState, ...Object.values(around));
+
+    const first = await page();
+    const added = first.relay.add(film, "tag");
+    assert.deepEqual(first.state.watchlist.values(), [film], "at once");
+    await added;
+    await first.relay.close();
+
+    const second = await page();
+    await until(second.relay, "frame", () => second.state.watchlist.has(film) && second.state.positions.size === 1);
+    assert.deepEqual([...second.state.positions.values()].map((r) => r.value), [{ position: 1234, duration: 7200 }]);
+    assert.deepEqual(errors, []);
+  });
+}
 
 test("a dead link is noticed, and left", async (t) => {
   const link = await Link.to(relay.addresses.devices);
