@@ -72,6 +72,7 @@ func (r *Run) judge(ctx context.Context, report *Report) error {
 	for _, v := range e2e.Judge(h) {
 		r.wrong("%s", v)
 	}
+	r.judgeStates(ctx, logs)
 	return nil
 }
 
@@ -126,9 +127,10 @@ func (r *Run) judgeEras(user string, conns []e2e.Connection, publishes []e2e.Pub
 		}
 	}
 	eras = append(eras, now)
-	// A cursor from before the mark that notes the loss meets it.
+	// A cursor from before the mark that notes the loss meets it, and one that is the
+	// newest of the older log is of that.
 	excuses := func(c e2e.Connection, n int) []string {
-		if n == 0 && c.Frames[len(c.Frames)-1].At < eras[0].from || n > 0 && c.Since >= max(eras[n-1].newest, eras[n].gap) && c.Since != "earliest" {
+		if n == 0 && c.Frames[len(c.Frames)-1].At < eras[0].from || n > 0 && c.Since > eras[n-1].newest && c.Since >= eras[n].gap && c.Since != "earliest" {
 			return nil
 		}
 		return []string{"store_reset", "future_cursor", "upstream_gap"}
