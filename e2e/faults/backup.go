@@ -115,6 +115,21 @@ func (r *Run) restore(ctx context.Context, shard int) error {
 	return nil
 }
 
+// leads returns nil when who answers for a shard's stream hears from a follower: one that
+// was paused answers from its past until it hears of its successor.
+func (c *Cluster) leads(ctx context.Context, shard int) error {
+	s, err := c.js.Stream(ctx, eventsStream(shard))
+	if err != nil {
+		return err
+	}
+	for _, p := range s.CachedInfo().Cluster.Replicas {
+		if !p.Offline && p.Active < 2*time.Second {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s hears from no follower", s.CachedInfo().Cluster.Leader)
+}
+
 func (r *Run) replace(ctx context.Context, shard int) error {
 	for _, b := range r.cluster.Bridges {
 		b.busy.Lock()
@@ -126,7 +141,12 @@ func (r *Run) replace(ctx context.Context, shard int) error {
 	defer cancel()
 	var records []e2e.Record
 	err := r.insist(ctx, "reading before a restore", func(ctx context.Context) (err error) {
-		sleep(ctx, 500*time.Millisecond) // for what was on its way
+		for range 3 {
+			sleep(ctx, 500*time.Millisecond) // for what was on its way, and for a leader of the past to hear so
+			if err := r.cluster.leads(ctx, shard); err != nil {
+				return err
+			}
+		}
 		records, err = r.cluster.recordsOf(ctx, shard)
 		return err
 	})
