@@ -5,11 +5,16 @@ import { filmOf, films, sentence } from "./films.js";
 
 const feedMost = 200;
 
+/** The close code of a device that is connected elsewhere since. */
+export const replaced = 4509;
+
+const elsewhere = "Another tab plays this device. ";
+
 export class Device {
   element;
   id;
   name;
-  #relay; // undefined while it is cut
+  #relay; // undefined while it is cut, closed, or played by another tab
   #state = new UserState();
   #store = memoryStore(); // of the cursor: as long-lived as the state
   #films = new Map(); // content id → the parts of its row
@@ -28,6 +33,8 @@ export class Device {
     this.element.setAttribute("aria-label", name);
     this.#part("use").setAttribute("href", `#${icon}`);
     this.#part(".name").textContent = name;
+    this.#part(".target select").setAttribute("aria-label", `Device that ${name} hands a film to`);
+    this.#part(".target select").addEventListener("change", () => this.#nameHands());
     this.#part(".feed").setAttribute("aria-label", `What ${name} got, newest last`);
     this.#part(".cut").addEventListener("click", () => (this.#relay ? this.#cut() : this.#resume()));
     for (const film of films) this.#addFilm(film);
@@ -38,29 +45,58 @@ export class Device {
     this.#part(".cut").focus();
   }
 
-  /** Fills the lists of devices that a film can be handed to. */
+  /** Fills the list of devices that a film can be handed to. */
   listOthers() {
-    for (const { handoff, film } of this.#films.values()) {
-      handoff.replaceChildren(new Option("Hand to…", ""), ...this.#others().map(({ id, name }) => new Option(name, id)));
-      handoff.setAttribute("aria-label", `Hand ${film.title} from ${this.name} to`);
+    const target = this.#part(".target select");
+    const chosen = target.value;
+    target.replaceChildren(...this.#others().map(({ id, name }) => new Option(name, id, false, id === chosen)));
+    this.#nameHands();
+  }
+
+  /** Each button says to whom it hands its film. */
+  #nameHands() {
+    const target = this.#part(".target select").selectedOptions[0]?.text;
+    for (const { hand, film } of this.#films.values()) {
+      hand.disabled = target === undefined;
+      hand.title = `Hand ${film.title} from ${this.name} to ${target}`;
+      hand.setAttribute("aria-label", hand.title);
     }
   }
 
-  /** Something happened in the user's log; a device that is cut misses it. */
+  /** Something happened in the user's log; a device that has no connection misses it. */
   happened(event) {
-    if (this.#relay || event.device_id === this.id) return;
+    if (this.#relay) return;
+    if (event.device_id === this.id) {
+      this.#apply(event); // by another tab; the edge will not tell us of what we did ourselves
+      return;
+    }
     this.#missed++;
-    this.#say(".missed", `Missed so far: ${this.#missed}`);
+    this.#say(".missed", `${this.element.dataset.state === "taken" ? elsewhere : ""}Missed so far: ${this.#missed}`);
   }
 
   /** The network goes. */
   #cut() {
-    this.#relay.cut();
-    this.#relay.close();
+    const relay = this.#relay;
+    this.#leave("cut", "cut off");
+    relay.cut();
+    relay.close();
+  }
+
+  /** There is no connection from now on, until somebody presses the button. */
+  #leave(state, text, why = text) {
     this.#relay = undefined;
     this.#missed = 0;
-    this.#show("cut", "cut off");
-    this.#line("ended", "cut off");
+    this.#show(state, text);
+    this.#line("ended", why);
+  }
+
+  /** The edge has closed the connection for good. */
+  #closed({ code, refusal }) {
+    if (code === replaced) {
+      this.#leave("taken", "away", "another tab plays this device");
+      this.#say(".missed", elsewhere);
+      byId("spoken").textContent = `Another tab plays ${this.name}.`;
+    } else this.#leave("closed", "closed", refusal ? `refused: ${refusal.message ?? refusal.status}` : `closed with ${code}`);
   }
 
   /** The network is back: the device goes on behind its cursor, which its store has. */
@@ -90,7 +126,7 @@ export class Device {
       byId("spoken").textContent = `${this.name} caught up: ${replayed} events replayed, ${verdict}.`;
     });
     for (const type of ["resumed", "event", "position"]) relay.on(type, () => (this.#part(".cursor code").textContent = relay.cursor));
-    relay.on("closed", ({ code }) => this.#relay === relay && code !== 1000 && this.#line("ended", `closed with ${code}`));
+    relay.on("closed", (end) => this.#relay === relay && this.#closed(end));
     relay.on("rejected", ({ code, message }) => this.#line("ended", `refused: ${code}: ${message}`));
     this.#show("connecting", "connecting");
   }
@@ -99,14 +135,14 @@ export class Device {
     this.element.dataset.state = state;
     this.#part(".state").textContent = text;
     const cut = this.#part(".cut");
-    cut.dataset.does = state === "cut" ? "resume" : "cut";
-    cut.textContent = state === "cut" ? "Resume" : "Cut";
+    cut.dataset.does = this.#relay ? "cut" : "resume";
+    cut.textContent = this.#relay ? "Cut" : state === "taken" ? "Take back" : "Resume";
     cut.setAttribute("aria-label", `${cut.textContent} ${this.name}`);
   }
 
   #addFilm(film) {
     const row = copyOf("film").firstElementChild;
-    const [heart, time, range, handoff] = [".heart", ".time", "input", ".handoff"].map((s) => row.querySelector(s));
+    const [heart, time, range, hand] = [".heart", ".time", "input", ".hand"].map((s) => row.querySelector(s));
     row.querySelector(".title").textContent = film.title;
     range.max = film.seconds;
     range.value = 0;
@@ -118,12 +154,11 @@ export class Device {
       const tags = this.#state.watchlist.tags(film.id);
       this.#send((relay) => (tags.length === 0 ? relay.add(film.id) : tags.forEach((tag) => relay.remove(film.id, tag))));
     });
-    handoff.addEventListener("change", () => {
-      const target = handoff.value;
-      handoff.value = "";
+    hand.addEventListener("click", () => {
+      const target = this.#part(".target select").value;
       this.#send((relay) => relay.handoff(target, film.id, Number(range.value)));
     });
-    this.#films.set(film.id, { row, heart, time, range, handoff, film });
+    this.#films.set(film.id, { row, heart, time, range, hand, film });
     this.#part(".films").append(row);
     this.#draw(film.id);
   }
@@ -154,7 +189,7 @@ export class Device {
     const position = this.#state.positions.get(id)?.value.position ?? 0;
     parts.range.value = position;
     parts.range.setAttribute("aria-valuetext", clock(position));
-    parts.time.textContent = `${clock(position)} / ${clock(parts.film.seconds)}`;
+    parts.time.textContent = clock(position);
     parts.heart.setAttribute("aria-pressed", this.#state.watchlist.has(id));
   }
 

@@ -1,6 +1,6 @@
 // The devices of one user, the log that they share, and what comes from outside.
 import { Reprise } from "./client/index.js";
-import { Device } from "./device.js";
+import { Device, replaced } from "./device.js";
 import { ask, byId, notice } from "./dom.js";
 import { Log } from "./log.js";
 
@@ -26,13 +26,20 @@ export function showDevices({ user }) {
 
   // One more device, that is always there and hears everything: it fills the
   // log, and knows what a device that is cut misses.
-  const observer = new Reprise({ userId: user, deviceId: lasting("observer", () => crypto.randomUUID()), since: "earliest", echo: true });
-  observer.on("event", (e) => {
-    log.add(e);
-    for (const d of devices) d.happened(e);
-  });
-  observer.on("announcement", (e) => log.add(e));
-  observer.on("closed", ({ code }) => notice(`This page's own connection was closed with ${code}. Reload the page.`));
+  const observe = (deviceId, since) => {
+    const observer = new Reprise({ userId: user, deviceId, since, echo: true });
+    observer.on("event", (e) => {
+      log.add(e);
+      for (const d of devices) d.happened(e);
+    });
+    observer.on("announcement", (e) => log.add(e));
+    observer.on("closed", ({ code, refusal }) => {
+      // A copy of this tab has the same devices, but it need not have this one.
+      if (code === replaced) observe(crypto.randomUUID(), observer.cursor);
+      else notice(`This page's own connection was closed: ${refusal?.message ?? `code ${code}`}. Reload the page.`);
+    });
+  };
+  observe(lasting("observer", () => crypto.randomUUID()), "earliest");
 
   const add = () => {
     const n = devices.length;

@@ -21,13 +21,23 @@ export function notice(text) {
   element.hidden = text === "";
 }
 
-/** Asks this listener for JSON; an answer that is an error is thrown with its message. */
+/**
+ * Asks this listener for JSON. An answer that is an error is thrown with its message and
+ * status, no answer with the status 0.
+ */
 export async function ask(path, { token, ...options } = {}) {
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
-  const answer = await fetch(path, { cache: "no-store", headers, ...options });
-  const body = await answer.json().catch(() => ({}));
-  if (answer.ok || path === "/readyz") return body;
-  throw Object.assign(new Error(body.error?.message ?? `status ${answer.status}`), { status: answer.status });
+  const answer = await fetch(path, { cache: "no-store", headers, ...options }).catch((cause) => {
+    throw Object.assign(new Error("no answer", { cause }), { status: 0 });
+  });
+  const body = await answer.json().catch(() => undefined);
+  if (answer.ok || body?.ready !== undefined) return body; // a node that is not ready says so with an error's status
+  throw Object.assign(new Error(body?.error?.message ?? `status ${answer.status}`), { status: answer.status });
+}
+
+/** What became of a question, in words; hint is for no answer. */
+export function unanswered({ status, message }, hint) {
+  return status === 0 ? `The relay does not answer. ${hint}` : `The relay answers: ${message}.`;
 }
 
 /** Seconds as a position: 1:02:03. */

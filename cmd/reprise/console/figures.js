@@ -1,30 +1,41 @@
 // The figures on top, once a second.
-import { ask, byId, notice } from "./dom.js";
+import { ask, byId, notice, unanswered } from "./dom.js";
 
 const kept = 60; // medians
 const medians = [];
 const whole = new Intl.NumberFormat("en");
-let timer;
+let turn = 0; // counts calls of showFigures: the last one's goes on
+let said = "";
 
-/** Begins to show the figures. each is called with what the node said. */
+/**
+ * Begins to show the figures. each is called with what the node said, and may ask it for
+ * more; refused when it wants another token.
+ */
 export function showFigures({ token, each = () => {}, refused = () => {} } = {}) {
-  clearTimeout(timer);
-  let silent = false;
+  const mine = ++turn;
   const tick = async () => {
     try {
       const stats = await ask("/v1/stats", { token });
+      if (mine !== turn) return;
       show(stats);
-      each(stats);
-      if (silent) notice("");
-      silent = false;
+      await each(stats);
+      say("");
     } catch (error) {
+      if (mine !== turn) return;
+      if (error.status === undefined) throw error; // a mistake of this page
       if (error.status === 401) return refused();
-      silent = true;
-      notice("The relay does not answer. The page goes on when it is back.");
+      say(unanswered(error, "The page goes on when it is back."));
+      if (error.status >= 400 && error.status < 500) return; // the same question has the same answer
     }
-    timer = setTimeout(tick, 1000);
+    setTimeout(tick, 1000);
   };
   tick();
+}
+
+/** Says something, and takes back only what was said here. */
+function say(text) {
+  if (text !== said) notice(text);
+  said = text;
 }
 
 function show({ active_connections, active_users, messages_relayed, broadcast_latency_ms: latency = { samples: 0 } }) {
@@ -32,11 +43,20 @@ function show({ active_connections, active_users, messages_relayed, broadcast_la
   byId("users").textContent = whole.format(active_users);
   byId("relayed").textContent = whole.format(messages_relayed);
   for (const p of ["p50", "p95", "p99"]) byId(p).textContent = latency.samples > 0 ? milliseconds(latency[p]) : "–";
-  medians.push(latency.samples > 0 ? latency.p50 : 0);
+  if (latency.samples > 0) draw(latency.p50);
+}
+
+/** Draws the medians, the newest at the right. */
+function draw(median) {
+  medians.push(median);
   if (medians.length > kept) medians.shift();
   const most = Math.max(...medians, 0.001);
-  const points = medians.map((m, i) => `${((kept - medians.length + i) / (kept - 1)) * 120},${30 - (m / most) * 28}`);
-  byId("spark").firstElementChild.setAttribute("points", points.join(" "));
+  const x = (i) => 120 - ((medians.length - 1 - i) / (kept - 1)) * 120;
+  const points = medians.map((m, i) => `${x(i).toFixed(1)},${(31 - (m / most) * 25).toFixed(1)}`);
+  if (points.length < 2) return; // one is no line
+  const [area, line] = byId("spark").children;
+  line.setAttribute("points", points.join(" "));
+  area.setAttribute("points", `${x(0).toFixed(1)},32 ${points.join(" ")} 120,32`);
   byId("spark").setAttribute("aria-label", `Median latency over the last minute, at most ${milliseconds(most)}`);
 }
 
