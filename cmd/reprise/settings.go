@@ -130,7 +130,7 @@ var table = []setting{
 		help:  "devices connect here, at /ws; port 0 takes a free one",
 		parse: func(c *config) parser { return address(&c.listen) }},
 	{name: "admin-listen", value: "ADDRESS", def: "127.0.0.1:9090", used: checked(forNodes),
-		help:  "/healthz /readyz /metrics /v1/… /debug/pprof",
+		help:  "the operator's page, /healthz /readyz /metrics /v1/… /debug/pprof",
 		parse: func(c *config) parser { return address(&c.adminListen) }},
 	{name: "admin-token", value: "SECRET", hidden: true, used: append(append(checked(forNodes), forAdmins...), forBenches...),
 		help:  "bearer token of the admin listener; a must off loopback",
