@@ -47,7 +47,7 @@ func TestIncompleteUntilTheAppIsTold(t *testing.T) {
 			_ = stay(ws)
 		})
 	told := make(chan client.Resumed, 2)
-	_, stop, _ := run(t, client.Config{URL: e.URL, Store: store, OnResumed: func(r client.Resumed) { told <- r }})
+	_, stop, result := run(t, client.Config{URL: e.URL, Store: store, OnResumed: func(r client.Resumed) { told <- r }})
 	if got, want := <-told, (client.Resumed{Reason: "future_cursor", Replayed: 3}); got.Complete || got.Reason != want.Reason || got.Replayed != want.Replayed {
 		t.Errorf("OnResumed(%+v), want incomplete, %s, and 3 events", got, want.Reason)
 	}
@@ -61,6 +61,7 @@ func TestIncompleteUntilTheAppIsTold(t *testing.T) {
 		}
 	}
 	stop()
+	<-result
 	if kept, err := store.Load(); err != nil || kept.Cursor != stamp(3) {
 		t.Errorf("kept in the end: %+v, %v, want the cursor %s", kept, err, stamp(3))
 	}
