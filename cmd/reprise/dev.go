@@ -56,22 +56,26 @@ func (n *node) devWelcome() {
 	if n.emulator != emulatorOrigin {
 		origin = " --pubnub-origin " + shellWord(n.emulator)
 	}
+	access := "no authentication"
+	if c.cfg.auth != "none" {
+		access = "with a token (reprise token), which the page has not"
+	}
 	event := fmt.Sprintf(`{"type":"progress_update","content_id":"%s","position_seconds":100,"device_id":"tv","timestamp":1}`, exampleItem)
 	c.printf(`Reprise is running (process %d).
 
   page      %s/   several devices of one user, to play with
-  devices   %s   no authentication
+  devices   %s   %s
   admin     %s/   the operator's page; /readyz, /metrics, /v1/stats
   PubNub    %s   emulator, both keys are demo, no TLS
   log       %s
 
 Open the page. Or try it here, each line in a terminal of its own:
 
-  %[7]s tail --user %[8]s --device %[9]s%[10]s
-  %[7]s tail --user %[8]s --device %[11]s%[10]s
-  %[7]s publish user.%[8]s.sync '%[12]s'%[13]s
+  %[8]s tail --user %[9]s --device %[10]s%[11]s
+  %[8]s tail --user %[9]s --device %[12]s%[11]s
+  %[8]s publish user.%[9]s.sync '%[13]s'%[14]s
 
 Ctrl-C ends.
-`, os.Getpid(), n.devices.url("http"), edge, n.admin.url("http"), n.emulator, c.cfg.dataDir,
+`, os.Getpid(), n.devices.url("http"), edge, access, n.admin.url("http"), n.emulator, c.cfg.dataDir,
 		c.self, exampleUser, exampleTV, url, examplePhone, event, origin)
 }
