@@ -63,8 +63,9 @@ func (d *device) wake() { // mu is held
 	d.changed = make(chan struct{})
 }
 
-// quiet is how long nothing comes before what is missing is lost.
-const quiet = 5 * time.Second
+// quiet is how long nothing comes before what is missing is lost. A burst that looks as
+// if PubNub had dropped a part of it may hold up a relay's events for half a minute.
+const quiet = 40 * time.Second
 
 // await waits for a number, or until nothing more comes, and returns when the last came.
 func (d *device) await(n int) time.Time {

@@ -17,7 +17,7 @@ import (
 var (
 	binaries = flag.String("bin", "", "where the programs are built, and kept; \"\" is nowhere")
 	idle     = flag.Int("idle", 5000, "idle connections")
-	users    = flag.Int("users", 2000, "users in a storm")
+	users    = flag.Int("users", 1000, "users in a storm")
 	missed   = flag.Int("missed", 20, "events that each misses")
 	depth    = flag.Int("depth", 5000, "events that one device misses")
 )

@@ -66,6 +66,20 @@ func post(to, kind, token string, body io.Reader) error {
 	return err
 }
 
+// get asks for something and wants a 2xx.
+func get(of string) error {
+	resp, err := web.Get(of)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	said, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode/100 != 2 {
+		err = fmt.Errorf("%s answers %d: %s", of, resp.StatusCode, said)
+	}
+	return err
+}
+
 // freePort is a port of loopback that nobody listens on.
 func freePort(b testing.TB) string {
 	b.Helper()
@@ -140,8 +154,7 @@ func (r *reprise) start(b testing.TB, dir string) []*exec.Cmd {
 func userID(n int) string { return fmt.Sprintf("aaaaaaaa-aaaa-4aaa-8aaa-%012x", n) }
 
 func (r *reprise) publish(user, n int) error {
-	r.pubnub.Publish("user."+userID(user)+".notifications", fmt.Appendf(nil, `{"n":%d}`, n))
-	return nil
+	return get("http://" + r.pubnub.Addr() + "/publish/demo/demo/0/user." + userID(user) + ".notifications/0/" + url.PathEscape(fmt.Sprintf(`{"n":%d}`, n)))
 }
 
 func (r *reprise) connect(d *device) (io.Closer, error) {
@@ -343,13 +356,35 @@ func (r *mercure) publish(user, n int) error {
 	return post("http://"+r.addr+"/.well-known/mercure", "application/x-www-form-urlencoded", mercureToken(), strings.NewReader(form.Encode()))
 }
 
+// The hub closes a connection of which more than 1,000 updates wait. A browser's
+// EventSource comes back then, and so does this.
 func (r *mercure) connect(d *device) (io.Closer, error) {
-	req, err := http.NewRequest(http.MethodGet, "http://"+r.addr+"/.well-known/mercure?topic="+url.QueryEscape(topic(d.user)), nil)
+	ctx, cut := context.WithCancel(context.Background())
+	ended, err := r.listen(ctx, d)
+	if err != nil {
+		cut()
+		return nil, err
+	}
+	go func() {
+		for <-ended; ctx.Err() == nil; <-ended {
+			if ended, err = r.listen(ctx, d); err != nil {
+				return
+			}
+		}
+	}()
+	return closer(func() error { cut(); return nil }), nil
+}
+
+// listen lives through one connection, to its end.
+func (r *mercure) listen(ctx context.Context, d *device) (ended chan struct{}, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.addr+"/.well-known/mercure?topic="+url.QueryEscape(topic(d.user)), nil)
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Accept", "text/event-stream")
+	d.mu.Lock()
 	asked := d.cursor
+	d.mu.Unlock()
 	if asked != "" {
 		req.Header.Set("Last-Event-ID", asked)
 	}
@@ -364,7 +399,10 @@ func (r *mercure) connect(d *device) (io.Closer, error) {
 	if asked != "" && resp.Header.Get("Last-Event-ID") != asked {
 		d.incomplete()
 	}
+	ended = make(chan struct{})
 	go func() {
+		defer close(ended)
+		defer resp.Body.Close()
 		lines := bufio.NewScanner(resp.Body)
 		id := ""
 		for lines.Scan() {
@@ -380,5 +418,5 @@ func (r *mercure) connect(d *device) (io.Closer, error) {
 			}
 		}
 	}()
-	return resp.Body, nil
+	return ended, nil
 }
