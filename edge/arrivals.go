@@ -20,7 +20,7 @@ const (
 	// not: their device may stay connected twice.
 	arrivalsKept = 100_000
 	// arrivalFresh is how far the stamp of an arrival may be from the time at which it
-	// is heard of, and how long this edge may have stood still, for it to be believed.
+	// is heard of, for it to be believed at once.
 	arrivalFresh = 1500 * time.Millisecond
 	// proofTime is how long an answer to the question whether a connection lives counts.
 	proofTime = 5 * time.Second
@@ -175,12 +175,12 @@ func (a *arrivals) prove(c *conn) {
 // and is told again.
 func (s *Server) arrived(word stream.Word, a stream.Arrival) {
 	s.arrivals.clock.Merge(a.At)
+	fresh := word == stream.Arrived && time.Since(a.At.Time()).Abs() < arrivalFresh
 	for _, c := range s.connections(a.User) {
 		if c.device != a.Device {
 			continue
 		}
 		own := c.mention()
-		fresh := word == stream.Arrived && time.Since(a.At.Time()).Abs() < arrivalFresh
 		switch {
 		case word == stream.Asked:
 			if c.id == a.Connection {
@@ -226,9 +226,9 @@ func (l *lately) add(connection string) {
 
 // take takes a connection out and reports whether it was in.
 func (l *lately) take(connection string) bool {
-	since, ok := l.since[connection]
+	in := l.has(connection)
 	delete(l.since, connection)
-	return ok && time.Since(since) <= proofTime
+	return in
 }
 
 func (l *lately) has(connection string) bool {

@@ -69,7 +69,8 @@
 //     begins later, and cursors of others from before that count as trimmed.
 //   - HAZARD: retention is faster than the folder, or the folder begins when the log
 //     has lost its beginning. The shard's states are then not whole, and there are no
-//     snapshots of its users; reprise.fold.lag shows the first before it happens.
+//     snapshots of its users; reprise.fold.lag shows the first before it happens, and
+//     reprise.fold.partial both afterwards.
 //   - HAZARD: an update that was published and not yet settled comes again,
 //     marked Again, after a crash. Its id tells whether the log has it.
 //   - HAZARD: a single server that is started anew forgets the ids of settled
