@@ -26,8 +26,9 @@ func runTail(ctx context.Context, c *call) error {
 		device = uuid.NewString()
 	}
 	ink := inkFor(c.out)
-	ctx, end := context.WithCancelCause(ctx)
-	defer end(nil)
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	var refused error // of the token
 	config := client.Config{
 		URL:    c.cfg.url,
 		User:   c.cfg.user,
@@ -45,8 +46,9 @@ func runTail(ctx context.Context, c *call) error {
 			c.printf("%s\n", frameLine(f, ink))
 		},
 		OnDisconnect: func(err error, wait time.Duration) {
-			if refused := (*client.RefusedError)(nil); errors.As(err, &refused) && refused.Status == http.StatusUnauthorized {
-				end(err) // there is no other token
+			if r := (*client.RefusedError)(nil); errors.As(err, &r) && r.Status == http.StatusUnauthorized {
+				refused = err // there is no other token
+				end()
 				return
 			}
 			fmt.Fprintf(c.err, "# %v; again in %v\n", err, wait.Round(time.Millisecond))
@@ -59,10 +61,8 @@ func runTail(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	if err = self.Run(ctx); err == nil && ctx.Err() != nil {
-		if refused := (*client.RefusedError)(nil); errors.As(context.Cause(ctx), &refused) {
-			err = refused
-		}
+	if err = self.Run(ctx); refused != nil {
+		err = refused
 	}
 	if since := self.Since(); since != "" {
 		fmt.Fprintf(c.err, "# to go on from here:\n%s\n", continueLine(c.self, c.cfg, device, since))
