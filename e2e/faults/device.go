@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -73,14 +74,7 @@ func (d *device) open(ctx context.Context) {
 	c, err := client.New(client.Config{
 		URL: "ws://edge/ws", User: d.user, Device: d.id, Echo: d.echo, Since: "earliest", Store: d,
 		MinBackoff: minBackoff, MaxBackoff: maxBackoff, PingInterval: pingEvery, PingTimeout: pingPatience, DialTimeout: dialPatience,
-		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			edge := d.edge
-			if edge == "" {
-				edge = d.run.cluster.Edges[rand.IntN(edges)].Name
-			}
-			var dialer net.Dialer
-			return dialer.DialContext(ctx, network, d.run.cluster.links[theDevices+">"+edge].Addr())
-		},
+		Dial:  d.run.dialEdge(d.edge),
 		OnRaw: func(raw []byte) { d.hear(string(raw), c.Since()) },
 		OnDisconnect: func(err error, _ time.Duration) {
 			d.over(true)
@@ -114,6 +108,14 @@ func (d *device) open(ctx context.Context) {
 	end()
 	both.Wait()
 	d.over(ctx.Err() == nil) // when the run is over the connection stayed
+}
+
+// dialEdge returns what dials an edge over its link; "" is any, another one each time.
+func (r *Run) dialEdge(edge string) func(ctx context.Context, network, _ string) (net.Conn, error) {
+	return func(ctx context.Context, network, _ string) (net.Conn, error) {
+		to := cmp.Or(edge, r.cluster.Edges[rand.IntN(edges)].Name)
+		return new(net.Dialer).DialContext(ctx, network, r.cluster.links[theDevices+">"+to].Addr())
+	}
 }
 
 // over notes the end of a connection, if there is one.

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
-	"net"
 	"strconv"
 
 	"reprise/e2e"
@@ -71,10 +69,7 @@ func (r *Run) stateOf(ctx context.Context, user, id string) (positions, error) {
 	c, err := client.New(client.Config{
 		URL: "ws://edge/ws", User: user, Device: id, Since: "earliest", Snapshot: true,
 		MinBackoff: minBackoff, MaxBackoff: maxBackoff, DialTimeout: dialPatience,
-		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			var dialer net.Dialer
-			return dialer.DialContext(ctx, network, r.cluster.links[theDevices+">"+r.cluster.Edges[rand.IntN(edges)].Name].Addr())
-		},
+		Dial: r.dialEdge(""),
 		OnFrame: func(f client.Frame) {
 			var p position
 			switch f.Type {

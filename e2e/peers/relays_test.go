@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -17,9 +19,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"crypto/hmac"
-	"crypto/sha256"
 
 	"github.com/coder/websocket"
 
@@ -54,6 +53,11 @@ func post(to, kind, token string, body io.Reader) error {
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
+	return ask(req)
+}
+
+// ask makes a request and wants a 2xx.
+func ask(req *http.Request) error {
 	resp, err := web.Do(req)
 	if err != nil {
 		return err
@@ -61,21 +65,7 @@ func post(to, kind, token string, body io.Reader) error {
 	defer resp.Body.Close()
 	said, err := io.ReadAll(resp.Body)
 	if err == nil && resp.StatusCode/100 != 2 {
-		err = fmt.Errorf("%s answers %d: %s", to, resp.StatusCode, said)
-	}
-	return err
-}
-
-// get asks for something and wants a 2xx.
-func get(of string) error {
-	resp, err := web.Get(of)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	said, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode/100 != 2 {
-		err = fmt.Errorf("%s answers %d: %s", of, resp.StatusCode, said)
+		err = fmt.Errorf("%s answers %d: %s", req.URL, resp.StatusCode, said)
 	}
 	return err
 }
@@ -154,7 +144,11 @@ func (r *reprise) start(b testing.TB, dir string) []*exec.Cmd {
 func userID(n int) string { return fmt.Sprintf("aaaaaaaa-aaaa-4aaa-8aaa-%012x", n) }
 
 func (r *reprise) publish(user, n int) error {
-	return get("http://" + r.pubnub.Addr() + "/publish/demo/demo/0/user." + userID(user) + ".notifications/0/" + url.PathEscape(fmt.Sprintf(`{"n":%d}`, n)))
+	req, err := http.NewRequest(http.MethodGet, "http://"+r.pubnub.Addr()+"/publish/demo/demo/0/user."+userID(user)+".notifications/0/"+url.PathEscape(fmt.Sprintf(`{"n":%d}`, n)), nil)
+	if err != nil {
+		return err
+	}
+	return ask(req)
 }
 
 func (r *reprise) connect(d *device) (io.Closer, error) {
