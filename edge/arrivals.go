@@ -13,6 +13,9 @@ import (
 const (
 	// arrivalsGather is how long arrivals are gathered into one message.
 	arrivalsGather = 20 * time.Millisecond
+	// arrivalsSettle is how long a connection has to live before it is told of: the end
+	// of one that its device has given up comes right behind the request.
+	arrivalsSettle = 200 * time.Millisecond
 	// arrivalsAgain is after how long each is told once more: an edge may have been
 	// out of reach.
 	arrivalsAgain = 2 * time.Second
@@ -32,8 +35,8 @@ const (
 // Which of two connections is the newer one their stamps say, of a clock that all edges
 // share as far as they hear of each other. That can be wrong: a handshake was under way
 // for long, an edge stood still or was out of reach, its clock is off; and what it
-// believes to be new its device has left already. So a connection that has ended by the
-// time at which it is told of is not told of. The word of an edge is believed at once
+// believes to be new its device has left already. So a connection is told of when it has
+// lived for a while and the kernel has not heard of its end. The word of an edge is believed at once
 // where it comes at the time that it names. Otherwise the connection has to live: its
 // edge is asked, and its device has to answer a ping. Nobody loses the connection that
 // works to one that does not.
@@ -84,18 +87,20 @@ func (a *arrivals) take() map[stream.Word][]mention {
 
 // run tells of arrivals until ctx ends.
 func (a *arrivals) run(ctx context.Context) {
-	type told struct {
+	type telling struct {
 		at  time.Time
 		all []mention
 	}
-	var again []told // in order of their times
+	var settling, again []telling // in order of their times
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		var due <-chan time.Time
-		if len(again) > 0 {
-			timer.Reset(time.Until(again[0].at))
-			due = timer.C
+		for _, next := range [][]telling{settling, again} {
+			if len(next) > 0 && (due == nil || next[0].at.Before(settling[0].at)) {
+				timer.Reset(time.Until(next[0].at))
+				due = timer.C
+			}
 		}
 		select {
 		case <-a.more:
@@ -105,17 +110,29 @@ func (a *arrivals) run(ctx context.Context) {
 				return
 			}
 			for word, all := range a.take() {
-				if word == stream.Arrived && a.stoodStill() {
-					word = stream.Stays
+				if word == stream.Arrived {
+					settling = append(settling, telling{time.Now().Add(arrivalsSettle), all})
+					continue
 				}
 				a.tell(word, all)
-				if word == stream.Arrived || word == stream.Stays {
-					again = append(again, told{time.Now().Add(arrivalsAgain), all})
+				if word == stream.Stays {
+					again = append(again, telling{time.Now().Add(arrivalsAgain), all})
 				}
 			}
 		case <-due:
-			a.tell(stream.Stays, again[0].all)
-			again = again[1:]
+			if len(settling) > 0 && !time.Now().Before(settling[0].at) {
+				word := stream.Arrived
+				if a.stoodStill() {
+					word = stream.Stays
+				}
+				a.tell(word, settling[0].all)
+				again = append(again, telling{time.Now().Add(arrivalsAgain), settling[0].all})
+				settling = settling[1:]
+			}
+			if len(again) > 0 && !time.Now().Before(again[0].at) {
+				a.tell(stream.Stays, again[0].all)
+				again = again[1:]
+			}
 		case <-ctx.Done():
 			return
 		}
@@ -125,7 +142,7 @@ func (a *arrivals) run(ctx context.Context) {
 func (a *arrivals) tell(word stream.Word, all []mention) {
 	arrivals := make([]stream.Arrival, 0, len(all))
 	for _, m := range all {
-		if m.c == nil || m.c.ending.Load() == 0 {
+		if m.c == nil || m.c.ending.Load() == 0 && !hungUp(m.c.wire.Conn) {
 			arrivals = append(arrivals, m.Arrival)
 		}
 	}

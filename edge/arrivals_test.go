@@ -1,7 +1,11 @@
 package edge
 
 import (
+	"crypto/tls"
+	"fmt"
 	"maps"
+	"net"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -189,6 +193,64 @@ func TestLateHandshakeReplacesNobody(t *testing.T) {
 		silent.write(opPong, nil)
 		if code := d.closed(); code != codeReplaced {
 			t.Errorf("close code = %d, want %d", code, codeReplaced)
+		}
+	})
+}
+
+// The kernel knows that a device has gone before anybody has read what it sent last.
+func TestHungUp(t *testing.T) {
+	t.Parallel()
+	for _, secure := range []bool{false, true} {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		device, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		nc, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		if secure {
+			nc = tls.Server(nc, &tls.Config{})
+		}
+		if hungUp(nc) {
+			t.Errorf("secure=%t: hungUp() = true, want false while it is open", secure)
+		}
+		fmt.Fprint(device, "what it sent last")
+		device.Close()
+		gone := func() bool {
+			for range 500 {
+				if hungUp(nc) {
+					return true
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			return false
+		}
+		if runtime.GOOS == "linux" && !gone() {
+			t.Errorf("secure=%t: hungUp() = false, want true when it has gone", secure)
+		}
+	}
+}
+
+// Arrivals that come while others are about to be told of are no sooner told of.
+func TestArrivalsSettle(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := play(t, Config{})
+		words := p.told()
+		p.joined(uuidA, uuidOf('a', 1), "")
+		time.Sleep(arrivalsGather + arrivalsSettle - 5*time.Millisecond)
+		gone := p.joined(uuidA, uuidOf('a', 2), "")
+		time.Sleep(arrivalsGather)
+		gone.ws.CloseNow()
+		time.Sleep(time.Second)
+		if all := words()[stream.Arrived]; len(all) != 1 || all[0].Device != uuidOf('a', 1) {
+			t.Errorf("arrived: %v, want the one that stays", all)
 		}
 	})
 }

@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"encoding/binary"
+	"net"
 	"os"
 	"sync"
 	"syscall"
@@ -108,3 +110,29 @@ func (p *poller) forget(c *conn) {
 
 // close ends run.
 func (p *poller) close() { p.epoll.Close() }
+
+// tcpEstablished is TCP_ESTABLISHED of the kernel's tcp_states.h.
+const tcpEstablished = 1
+
+// hungUp reports whether the kernel has heard that the other end of a TCP connection
+// has gone, which its reader may not have come to yet.
+func hungUp(nc net.Conn) bool {
+	if secure, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		nc = secure.NetConn()
+	}
+	tcp, ok := nc.(*net.TCPConn)
+	if !ok {
+		return false
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return false
+	}
+	state := [4]byte{tcpEstablished}   // the first byte of tcp_info
+	_ = raw.Control(func(fd uintptr) { // on a closed one: its reader knows
+		if v, err := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_INFO); err == nil {
+			binary.NativeEndian.PutUint32(state[:], uint32(v))
+		}
+	})
+	return state[0] != tcpEstablished
+}

@@ -2,7 +2,10 @@
 
 package edge
 
-import "errors"
+import (
+	"errors"
+	"net"
+)
 
 // poller is none: readers wait in their reads.
 type poller struct{}
@@ -13,3 +16,6 @@ func (*poller) run()             {}
 func (*poller) watch(*conn) bool { return false }
 func (*poller) forget(*conn)     {}
 func (*poller) close()           {}
+
+// hungUp is found out by the reader only.
+func hungUp(net.Conn) bool { return false }

@@ -268,23 +268,50 @@ func (f *Folder) flush(ctx context.Context) error {
 	if _, rev, err := f.log.readFold(ctx, f.shard); err != nil || rev != f.rev {
 		return cmp.Or(err, errSwapped)
 	}
+	var mu sync.Mutex
+	newest := uint64(0) // guarded by mu
 	g, write := errgroup.WithContext(ctx)
 	g.SetLimit(foldAtOnce)
 	for user, news := range b.users {
-		g.Go(func() error { return f.write(write, user, news) })
+		g.Go(func() error {
+			rev, err := f.write(write, user, news)
+			mu.Lock()
+			defer mu.Unlock()
+			newest = max(newest, rev)
+			return err
+		})
 	}
 	if err := g.Wait(); err != nil {
 		return err
 	}
 	now := foldRecord{Position: b.at, Whole: f.at.Whole && !b.lost, Gap: max(f.at.Gap, b.gap)}
-	rev, err := f.log.swap(ctx, stateBucket, foldKey(f.shard), now, f.rev)
-	if err != nil {
+	if err := f.advance(ctx, now, newest); err != nil {
 		return err
 	}
-	f.set(now, rev)
 	f.mu.Lock()
 	maps.DeleteFunc(f.erased, func(_ string, before hlc.Timestamp) bool { return before <= now.Hlc })
 	f.mu.Unlock()
+	return nil
+}
+
+// errRolledBack says that the bucket has lost what it had acknowledged.
+var errRolledBack = errors.New("the bucket has lost states that it had acknowledged")
+
+// advance writes how far was folded, behind the states, of which newest is the highest
+// revision. A cluster can lose what it has acknowledged, by a full disk and a restart
+// at the same time; then it loses all from some revision on. Lost with the record of
+// how far, states are folded again. Lost just before it, its revision tells, and it is
+// taken back. Called with flushing held.
+func (f *Folder) advance(ctx context.Context, to foldRecord, newest uint64) error {
+	rev, err := f.log.swap(ctx, stateBucket, foldKey(f.shard), to, f.rev)
+	if err != nil {
+		return err
+	}
+	if rev <= newest {
+		_, err := f.log.swap(ctx, stateBucket, foldKey(f.shard), f.at, rev)
+		return cmp.Or(err, errRolledBack)
+	}
+	f.set(to, rev)
 	return nil
 }
 
@@ -297,21 +324,21 @@ func (f *Folder) set(at foldRecord, rev uint64) {
 	f.log.sights.folded[f.shard].Store(&at)
 }
 
-// write merges news into user's state.
-func (f *Folder) write(ctx context.Context, user string, news *State) error {
+// write merges news into user's state and returns the revision.
+func (f *Folder) write(ctx context.Context, user string, news *State) (uint64, error) {
 	key := stateKey(f.shard, user)
 	for {
 		s, rev, err := f.log.readState(ctx, key)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		s.merge(news)
 		if s.shrink(stateMost) {
 			f.log.inst.tooLarge.Add(ctx, 1)
 			f.log.logger.Warn("a state is too large", "shard", f.shard, "user", user, "given_up", s.full)
 		}
-		if _, err = f.log.swap(ctx, stateBucket, key, s, rev); !errors.Is(err, errSwapped) {
-			return err
+		if rev, err = f.log.swap(ctx, stateBucket, key, s, rev); !errors.Is(err, errSwapped) {
+			return rev, err
 		}
 	}
 }

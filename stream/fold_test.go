@@ -321,6 +321,33 @@ func TestFolderLeftBehind(t *testing.T) {
 	wantState(t, l, alice, new(State))
 }
 
+// A bucket that acknowledged states and has lost them is not said to hold them: how far
+// was folded is what it was, and the states are folded again.
+func TestStatesThatWereRolledBack(t *testing.T) {
+	t.Parallel()
+	l := openLog(t, nil)
+	w := acquire(t, l, 0)
+	appendFolded(t, w, alice, 0, addOne)
+	f, stop := fold(t, l)
+	before := awaitFold(t, l)
+	stop()
+	want := appendFolded(t, w, alice, 1, addOne, addTwo)
+	if _, err := f.load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	now := foldRecord{Position: w.Stats().Last, Whole: true}
+	if err := f.advance(t.Context(), now, math.MaxUint64); !errors.Is(err, errRolledBack) {
+		t.Errorf("advance behind a state of a revision yet to come = %v, want errRolledBack", err)
+	}
+	if at, _, err := l.readFold(t.Context(), 0); err != nil || at != before {
+		t.Errorf("afterwards it was folded to %+v, %v, want %+v", at, err, before)
+	}
+	_, stop = fold(t, l)
+	defer stop()
+	awaitFold(t, l)
+	wantState(t, l, alice, want)
+}
+
 // The bound of a state holds for its text, whatever has to be escaped in it.
 func TestSizeOfAState(t *testing.T) {
 	t.Parallel()

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"maps"
 	"strconv"
+	"strings"
+	"time"
 
 	"reprise/e2e"
 	"reprise/edge/client"
@@ -54,9 +56,38 @@ func (r *Run) judgeStates(ctx context.Context, logs map[string][]e2e.Entry) {
 		})
 		cancel()
 		if err != nil || !maps.Equal(got, want) {
-			r.wrong("the state of user %s is %v, and of the log %v: %v", user, got, want, err)
+			r.wrong("the state of user %s is %v, and of the log %v: %v; %s", user, got, want, err, r.replicas(ctx, "*."+user))
 		}
 	}
+}
+
+// replicas is what each server that comes to lead the bucket of states has under a key:
+// where they differ NATS has lost something.
+func (r *Run) replicas(ctx context.Context, key string) string {
+	const bucket = "KV_REPRISE_STATE"
+	var all []string
+	for range 3 {
+		var have struct {
+			Message struct {
+				Seq  uint64 `json:"seq"`
+				Data []byte `json:"data"`
+			} `json:"message"`
+		}
+		s, err := r.cluster.js.Stream(ctx, bucket)
+		if err == nil {
+			err = r.cluster.api(ctx, "STREAM.MSG.GET."+bucket, map[string]any{"last_by_subj": "$KV.REPRISE_STATE.fold." + key}, &have)
+		}
+		if err != nil {
+			all = append(all, err.Error())
+		} else {
+			all = append(all, fmt.Sprintf("%s: revision %d of %d: %s", s.CachedInfo().Cluster.Leader, have.Message.Seq, s.CachedInfo().State.LastSeq, have.Message.Data))
+		}
+		if err := r.cluster.api(ctx, "STREAM.LEADER.STEPDOWN."+bucket, struct{}{}, nil); err != nil {
+			all = append(all, err.Error())
+		}
+		sleep(ctx, 3*time.Second)
+	}
+	return strings.Join(all, "; ")
 }
 
 // stateOf is what a device of user has that asks for a snapshot, and applies what comes
