@@ -36,10 +36,10 @@ const (
 // share as far as they hear of each other. That can be wrong: a handshake was under way
 // for long, an edge stood still or was out of reach, its clock is off; and what it
 // believes to be new its device has left already. So a connection is told of when it has
-// lived for a while and the kernel has not heard of its end. The word of an edge is believed at once
-// where it comes at the time that it names. Otherwise the connection has to live: its
-// edge is asked, and its device has to answer a ping. Nobody loses the connection that
-// works to one that does not.
+// lived for a while and the kernel has not heard of its end. The word of an edge is
+// believed at once where it comes at the time that it names. Otherwise the connection
+// has to live: its edge is asked, and its device has to answer a ping. Nobody loses the
+// connection that works to one that does not.
 type arrivals struct {
 	// static after construction
 	logger *slog.Logger

@@ -47,7 +47,7 @@
 //     the device's own, byte for byte. What the bridge would refuse when it comes
 //     back is refused here.
 //   - Of two connections of a device, at whatever edges, the newer stays: the other
-//     is closed with 4509, as a rule within a tenth of a second. Where edges cannot be
+//     is closed with 4509, as a rule within a third of a second. Where edges cannot be
 //     sure which is the newer, one goes only if the device answers a ping on the other.
 //   - A user who is disconnected by an operator has no connection here moments
 //     after the log has told of it, one whose tokens are revoked gets none with an
