@@ -65,6 +65,9 @@ func (c *Client) Run(ctx context.Context) error {
 			c.handled.begin(kept.Cursor)
 		}
 		c.updates.restore(kept.Updates)
+		for _, u := range kept.Updates {
+			c.follow(hlc.Origin(u.Timestamp))
+		}
 		done := make(chan struct{}) // closed here, at the end
 		var keeping sync.WaitGroup
 		defer keeping.Wait()
@@ -72,6 +75,7 @@ func (c *Client) Run(ctx context.Context) error {
 		keeping.Go(func() { c.keepSaved(done) })
 	}
 	defer c.updates.end() // before all is saved for the last time
+	c.follow(c.cursor.position())
 	for {
 		reconnect, err := c.connect(ctx)
 		if ctx.Err() != nil {
@@ -205,6 +209,18 @@ func (c *Client) receive(raw []byte) (time.Duration, error) {
 		c.cursor.welcome(w.Resume.Since, w.Resume.Complete)
 		c.replay.begin(w.Resume)
 	case "snapshot":
+		var s struct {
+			Progress []struct {
+				Timestamp string `json:"timestamp"`
+			} `json:"progress"`
+		}
+		if err := json.Unmarshal(raw, &s); err != nil {
+			return reconnect, fmt.Errorf("client: snapshot: %w", err)
+		}
+		c.follow(f.Hlc)
+		for _, p := range s.Progress {
+			c.follow(hlc.Origin(p.Timestamp))
+		}
 		c.cursor.begin(f.Hlc.String())
 	case "caught_up":
 		c.backoff.caughtUp()
@@ -216,7 +232,7 @@ func (c *Client) receive(raw []byte) (time.Duration, error) {
 		if err := json.Unmarshal(raw, &r); err != nil {
 			return reconnect, fmt.Errorf("client: reconnect: %w", err)
 		}
-		reconnect = time.Duration(min(max(0, r.AfterMs), time.Hour.Milliseconds())) * time.Millisecond
+		reconnect = time.Duration(min(max(0, r.AfterMs), longestWait.Milliseconds())) * time.Millisecond
 	case "accepted", "error":
 		c.answered(raw)
 	case "token_expiring":

@@ -180,6 +180,7 @@ func TestRefusals(t *testing.T) {
 		{status: 503, retryAfter: "30", least: 30 * time.Second},
 		{status: 503, retryAfter: "soon"},
 		{status: 503, retryAfter: time.Now().Add(time.Hour).UTC().Format(http.TimeFormat), least: 50 * time.Minute},
+		{status: 503, retryAfter: "2592000", least: time.Hour},
 	}
 	for _, tt := range tests {
 		t.Run(fmt.Sprint(tt.status, tt.retryAfter), func(t *testing.T) {

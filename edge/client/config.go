@@ -41,9 +41,13 @@ type Config struct {
 	// Echo asks for events that come from this device itself, too.
 	Echo bool
 
-	// Snapshot asks for the user's state where a replay cannot be complete, Coalesce
-	// for only the newest of the positions that were missed.
-	Snapshot, Coalesce bool
+	// Snapshot asks for the user's state where a replay cannot be complete. The state is
+	// some seconds behind the log, and takes the place of all that the app knew: so it
+	// implies Echo, or what the device did itself in these seconds would be missing.
+	Snapshot bool
+
+	// Coalesce asks for only the newest of the positions of a content that were missed.
+	Coalesce bool
 
 	// Store keeps the cursor and the updates that wait, from one process to the next;
 	// what it has of a cursor takes the place of Since. Nil keeps them in memory.
@@ -138,6 +142,7 @@ func (c Config) withDefaults() (Config, *url.URL, error) {
 			errs = append(errs, fmt.Errorf("since %q is neither a cursor of 16 lower-case hex digits nor earliest nor latest", c.Since))
 		}
 	}
+	c.Echo = c.Echo || c.Snapshot
 	c.MinBackoff = cmp.Or(c.MinBackoff, 500*time.Millisecond)
 	c.MaxBackoff = cmp.Or(c.MaxBackoff, max(20*time.Second, c.MinBackoff))
 	c.PingInterval = cmp.Or(c.PingInterval, 25*time.Second)

@@ -122,14 +122,17 @@ func refusal(resp *http.Response) *RefusedError {
 	return e
 }
 
+// longestWait bounds the wait that an edge, or what is before it, asks for.
+const longestWait = time.Hour
+
 // retryAfter reads the header of that name: seconds or a date (RFC 9110,
 // section 10.2.3). What it cannot read is 0.
 func retryAfter(value string) time.Duration {
 	if n, err := strconv.ParseUint(value, 10, 31); err == nil {
-		return time.Duration(n) * time.Second
+		return min(longestWait, time.Duration(n)*time.Second)
 	}
 	if at, err := http.ParseTime(value); err == nil {
-		return max(0, time.Until(at))
+		return min(longestWait, max(0, time.Until(at)))
 	}
 	return 0
 }

@@ -66,9 +66,10 @@ var ErrEnded = errors.New("client: Run has ended")
 
 // Submit queues an update and waits until the edge has it on disk. It is sent when there
 // is a connection, and again until it is answered; that goes on when ctx ends first. Of
-// positions of one content that nobody was sent yet the newest takes the place of the
-// one before, which counts as taken. Errors: [UpdateError], [ErrQueueFull], [ErrEnded],
-// ctx's.
+// positions of one content that nobody was sent yet the newest, by Timestamp, takes the
+// place of the other, which counts as taken. One that is refused for the moment goes
+// behind what was sent meanwhile: whose order matters are submitted one after the other.
+// Errors: [UpdateError], [ErrQueueFull], [ErrEnded], ctx's.
 func (c *Client) Submit(ctx context.Context, u Update) error {
 	if u.ID == "" {
 		u.ID = uuid.NewString()
@@ -140,6 +141,10 @@ func (q *updates) add(u Update, limit int) (answered chan error, err error) {
 	switch {
 	case q.ended:
 		return nil, ErrEnded
+	case stale >= 0 && hlc.Origin(u.Timestamp) < hlc.Origin(q.entries[stale].update.Timestamp):
+		taken := make(chan error, 1)
+		taken <- nil
+		return taken, nil
 	case stale >= 0:
 		q.entries[stale].answered <- nil
 		q.entries = slices.Delete(q.entries, stale, stale+1)
@@ -326,16 +331,20 @@ func (c *Client) answered(raw []byte) {
 	}
 }
 
-// heardOf has the client's clock be ahead of what another device stamped: an update that
-// is made after that is newer.
+// heardOf follows what another device stamped.
 func (c *Client) heardOf(raw []byte) {
 	var origin struct {
 		Timestamp string `json:"timestamp"`
 	}
-	if json.Unmarshal(raw, &origin) != nil {
-		return
+	if json.Unmarshal(raw, &origin) == nil {
+		c.follow(hlc.Origin(origin.Timestamp))
 	}
-	if at := hlc.Origin(origin.Timestamp); at != hlc.Zero {
-		_, _ = c.clock.Update(at) // one that is too far ahead is not followed
+}
+
+// follow has the client's clock be ahead of at: an update that is made after what the
+// device has seen is newer. One that is too far ahead is not followed.
+func (c *Client) follow(at hlc.Timestamp) {
+	if at != hlc.Zero {
+		_, _ = c.clock.Update(at)
 	}
 }

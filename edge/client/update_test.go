@@ -10,12 +10,15 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/google/uuid"
 
 	"reprise/edge/client"
+	"reprise/hlc"
 )
 
 // receive is the next update that a device sends.
@@ -185,8 +188,8 @@ func TestStoreThatCannotBeRead(t *testing.T) {
 func TestSnapshotTakesThePlaceOfTheCursor(t *testing.T) {
 	t.Parallel()
 	e := newEdge(t, func(t *testing.T, ws *websocket.Conn, r *http.Request) {
-		if r.URL.Query().Get("snapshot") != "1" {
-			t.Errorf("asked for %s, want a snapshot", r.URL)
+		if q := r.URL.Query(); q.Get("snapshot") != "1" || q.Get("echo") != "1" {
+			t.Errorf("asked for %s, want a snapshot and what the device did itself since", r.URL)
 		}
 		send(t, ws, welcome(stamp(9), false, "store_reset"),
 			fmt.Sprintf(`{"type":"snapshot","hlc":%q,"watchlist":[],"progress":[]}`, stamp(4)), event(5), caughtUp(6))
@@ -228,5 +231,94 @@ func TestSubmitEndsWithRun(t *testing.T) {
 			break
 		}
 		time.Sleep(time.Millisecond)
+	}
+}
+
+// What a device makes after what it has seen is newer: after a snapshot, and in the next
+// process after the cursor and the updates that were kept.
+func TestUpdatesAreNewerThanWhatWasSeen(t *testing.T) {
+	t.Parallel()
+	ahead := func(d time.Duration) string { return hlc.New(time.Now().Add(d).UnixMilli(), 0).String() }
+	kept := position("film", 7)
+	kept.ID, kept.Timestamp = uuid.NewString(), ahead(40*time.Second)
+	for _, tt := range []struct {
+		name   string
+		store  client.Store
+		frames []string
+		least  string
+	}{
+		{"a snapshot's stamp", nil, []string{snapshot(ahead(20*time.Second), "1")}, ahead(20 * time.Second)},
+		{"a snapshot's position", nil, []string{snapshot(stamp(1), ahead(30*time.Second))}, ahead(30 * time.Second)},
+		{"a kept cursor", &inMemory{kept: client.Kept{Cursor: ahead(20 * time.Second)}}, nil, ahead(20 * time.Second)},
+		{"a kept update", &inMemory{kept: client.Kept{Updates: []client.Update{kept}}}, nil, kept.Timestamp},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			sent := make(chan client.Update, 1)
+			e := newEdge(t, func(t *testing.T, ws *websocket.Conn, _ *http.Request) {
+				send(t, ws, append(append([]string{welcome(zeros, true, "")}, tt.frames...), caughtUp(1))...)
+				u := receive(t, ws)
+				for u.ContentID == kept.ContentID {
+					send(t, ws, accepted(u.ID))
+					u = receive(t, ws)
+				}
+				send(t, ws, accepted(u.ID))
+				sent <- u
+				_ = stay(ws)
+			})
+			resumed := make(chan struct{})
+			c, _, _ := run(t, client.Config{URL: e.URL, Store: tt.store, Since: "earliest", Snapshot: true, OnResumed: func(client.Resumed) { close(resumed) }})
+			<-resumed
+			if err := c.Submit(t.Context(), position("another", 1)); err != nil {
+				t.Fatal(err)
+			}
+			if u := <-sent; u.Timestamp <= tt.least {
+				t.Errorf("the update's timestamp is %s, want one after %s", u.Timestamp, tt.least)
+			}
+		})
+	}
+}
+
+func snapshot(at, timestamp string) string {
+	return fmt.Sprintf(`{"type":"snapshot","hlc":%q,"watchlist":[],"progress":[{"content_id":"film","position":1,"device_id":%q,"timestamp":%q}]}`, at, device, timestamp)
+}
+
+// inMemory is a Store for one process.
+type inMemory struct {
+	mu   sync.Mutex
+	kept client.Kept // guarded by mu
+}
+
+func (s *inMemory) Load() (client.Kept, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kept, nil
+}
+
+func (s *inMemory) Save(k client.Kept) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.kept = k
+	return nil
+}
+
+// Of two positions of a content that wait the newer one stays, whichever came first.
+func TestNewestPositionWaits(t *testing.T) {
+	t.Parallel()
+	c, err := client.New(client.Config{User: user, Device: device})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, at := range []string{"1795437339530", "1795437339550", "1795437339540"} {
+		u := position("film", 1)
+		u.Timestamp = at
+		if err := c.Submit(ctx, u); err != nil && !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+	}
+	if all := c.Pending(); len(all) != 1 || all[0].Timestamp != "1795437339550" {
+		t.Errorf("Pending() = %+v, want the newest", all)
 	}
 }
