@@ -176,7 +176,7 @@ func fishCompletion(commands []*command) string {
 		for _, name := range slices.Sorted(maps.Keys(flags)) {
 			kind, about := "-rF", "a file of settings"
 			if s := flags[name]; s != nil {
-				about = s.help
+				about = s.about(cmd.name)
 				if s.isSwitch() {
 					kind = ""
 				} else if strings.Contains(s.value, "|") {

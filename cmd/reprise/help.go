@@ -46,7 +46,7 @@ Start here:
 
 func writeSummaries(w io.Writer, commands []*command) {
 	for _, c := range commands {
-		fmt.Fprintf(w, "  %-22s %s\n", strings.TrimSpace(c.name+" "+c.args), c.summary)
+		fmt.Fprintf(w, "  %-24s %s\n", strings.TrimSpace(c.name+" "+c.args), c.summary)
 	}
 }
 
@@ -97,7 +97,7 @@ defaults.
 }
 
 func writeSetting(w io.Writer, cmd *command, s *setting) {
-	fmt.Fprintf(w, "  --%s\n      %s\n      %s", strings.TrimSpace(s.name+" "+s.value), s.help, s.variable())
+	fmt.Fprintf(w, "  --%s\n      %s\n      %s", strings.TrimSpace(s.name+" "+s.value), s.about(cmd.name), s.variable())
 	if s.also != "" {
 		fmt.Fprintf(w, " or %s", s.also)
 	}

@@ -88,11 +88,15 @@ type setting struct {
 	def    string // the default as text; "" is none
 	shown  string // the default for the help text, where it is not def
 	help   string
-	also   string   // another environment variable, which REPRISE_… beats
-	used   []string // commands
-	hidden bool     // a secret: never printed, and can be read from a file
+	helpIn map[string]string // by command: in the place of help
+	also   string            // another environment variable, which REPRISE_… beats
+	used   []string          // commands
+	hidden bool              // a secret: never printed, and can be read from a file
 	parse  func(*config) parser
 }
+
+// about is the help text for a command.
+func (s *setting) about(command string) string { return cmp.Or(s.helpIn[command], s.help) }
 
 // variable is the setting's name in the environment.
 func (s *setting) variable() string { return variableOf(s.name) }
@@ -310,10 +314,10 @@ var table = []setting{
 		help:  "the user",
 		parse: func(c *config) parser { return identifier(&c.user) }},
 	{name: "device", value: "UUID", shown: "a random one", used: []string{"tail", "token"},
-		help:  "the device; for token: none, the token is good for every device",
+		help: "the device", helpIn: map[string]string{"token": "the device; without one the token is good for every device"},
 		parse: func(c *config) parser { return identifier(&c.device) }},
 	{name: "since", value: "CURSOR", used: []string{"tail", "log", "dead list"},
-		help:  "show what came after this cursor (an hlc), or earliest, or latest; for dead list: how long ago, such as 24h",
+		help: "show what came after this cursor (an hlc), or earliest, or latest", helpIn: map[string]string{"dead list": "show what came since then: how long ago, such as 24h"},
 		parse: func(c *config) parser { return cursorOrAge(&c.since, &c.sinceAge) }},
 	{name: "reason", value: "REASON", used: []string{"dead list", "dead retry"},
 		help:  "only dead letters with this reason, such as bad_id",

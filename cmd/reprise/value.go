@@ -323,7 +323,7 @@ func cursorOrAge(at *string, age *time.Duration) parser {
 			return nil
 		}
 		if err := cursor(at)(text); err != nil {
-			return fmt.Errorf("%w nor a duration such as 24h", err)
+			return fmt.Errorf("%w; for dead list: nor a duration such as 24h", err)
 		}
 		return nil
 	}
