@@ -67,6 +67,9 @@
 //     slightly older than its connection, never fewer than it asked for.
 //   - HAZARD: nobody folds the shard, or it was not folded from its beginning. Devices
 //     that asked for a snapshot get none, and are told trimmed as others are.
+//   - HAZARD: a device that asks for a snapshot and not for its echo. The state is some
+//     seconds behind the log, and what the device did itself in these is left out of
+//     what follows.
 //   - HAZARD: a coalesced replay reads its stretch of the log twice, and looks into
 //     each position.
 //   - HAZARD: a device stops reading. It is held by the socket alone: the writer

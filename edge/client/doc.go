@@ -30,7 +30,8 @@
 // given the frame again.
 //
 // A snapshot frame takes the place of everything that the app knew, and the client's
-// cursor that of its stamp.
+// cursor that of its stamp. Who asks for snapshots is sent what the device did itself as
+// well: the state is some seconds behind the log.
 //
 // # Updates
 //

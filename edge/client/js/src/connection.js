@@ -26,15 +26,15 @@ export class Connection {
 
   /**
    * WebSocket is the class to use; onFrame is called with each text frame that
-   * arrives. Times are milliseconds.
+   * arrives. Times are milliseconds. What the class throws is thrown.
    */
   constructor({ WebSocket, url, protocols, dialTimeout, pingInterval, pingTimeout, onFrame }) {
     this.#pingInterval = pingInterval;
     this.#pingTimeout = pingTimeout;
     this.#onFrame = onFrame;
     this.ended = new Promise((resolve) => (this.#end = resolve));
+    this.#socket = new WebSocket(url, protocols); // may throw: nothing is begun before
     this.#timer = setTimeout(() => this.#fail("no answer in time"), dialTimeout);
-    this.#socket = new WebSocket(url, protocols);
     this.#handlers = {
       open: () => this.#open(),
       message: ({ data }) => this.#message(data),

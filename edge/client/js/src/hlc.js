@@ -42,6 +42,9 @@ export function instant(timestamp) {
 
 const greatest = 2n ** 64n - 1n;
 
+/** How far the wall clock may have been put back, in milliseconds. */
+const putBack = 86_400_000;
+
 /**
  * A clock for the timestamps of what this device sends. Its stamps strictly
  * rise, also when the wall clock steps back, and are above every timestamp that
@@ -52,6 +55,7 @@ export class Clock {
   #maxDrift;
   #milliseconds = 0;
   #counter = 0;
+  #known = 0; // a time that it is at least, whatever the wall clock says
 
   /**
    * now is the wall clock in milliseconds; maxDrift is how far ahead of it, in
@@ -77,14 +81,29 @@ export class Clock {
 
   /**
    * Takes note of a foreign timestamp in any form that [instant] reads. One that
-   * is more than maxDrift ahead of the wall clock is ignored, since one wrong
-   * clock would otherwise drag all others with it; the answer is then false, as
-   * it is for what cannot be read.
+   * is more than maxDrift ahead of the wall clock, and of all that was taken up, is
+   * ignored, since one wrong clock would otherwise drag all others with it; the
+   * answer is then false, as it is for what cannot be read.
    */
   update(foreign) {
-    const at = instant(foreign);
+    return this.#follow(foreign, Math.max(this.#now(), this.#known) + this.#maxDrift);
+  }
+
+  /**
+   * Takes up a timestamp that this device made before, or its relay: whatever
+   * the wall clock says, it is later than that. One that is more than a day ahead
+   * is ignored all the same; the answer is then false.
+   */
+  resume(own) {
+    if (!this.#follow(own, this.#now() + putBack)) return false;
+    this.#known = Math.max(this.#known, Number(instant(own) >> 16n));
+    return true;
+  }
+
+  #follow(timestamp, latest) {
+    const at = instant(timestamp);
     const milliseconds = Number(at >> 16n);
-    if (at === 0n || milliseconds > this.#now() + this.#maxDrift) return false;
+    if (at === 0n || milliseconds > latest) return false;
     const counter = Number(at & 0xffffn);
     if (milliseconds > this.#milliseconds || (milliseconds === this.#milliseconds && counter > this.#counter)) {
       this.#milliseconds = milliseconds;

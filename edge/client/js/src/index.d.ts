@@ -165,7 +165,8 @@ export interface Options {
    * The JWT, or what makes a fresh one: it is called before each connection, and before
    * a token runs out. One that throws, makes no token or takes longer than `dialTimeout`
    * is a failed attempt. One whose token the edge does not take is asked again after
-   * about `maxBackoff`; a string that it does not take ends the client.
+   * about `maxBackoff`; a string that it does not take ends the client. White space
+   * around a token is left out.
    */
   token?: string | (() => string | Promise<string>);
   /**
@@ -178,11 +179,14 @@ export interface Options {
   deviceId?: string;
   /** Where a device begins that has no cursor: a cursor, `earliest`, `latest`; left out: what the edge remembers of it, else the latest. */
   since?: Stamp | "earliest" | "latest";
-  /** Also hear what this device sends itself. */
+  /** Also hear what this device sends itself; `snapshot` implies it. */
   echo?: boolean;
   /** Of the positions that were missed only the newest per content. */
   coalesce?: boolean;
-  /** Get the folded state where a replay cannot be complete. */
+  /**
+   * Get the folded state where a replay cannot be complete. It is some seconds behind the
+   * log, and what this device did since follows as events: it implies `echo`.
+   */
   snapshot?: boolean;
   /** Where the cursor and the queue live; left out: in memory. */
   store?: Store;
@@ -219,7 +223,11 @@ export type Update = { id?: string; timestamp?: string } & (
   | { type: "device_handoff"; target_device_id: string; content_id: string; position_seconds?: number }
 );
 
-/** What became of an update: it is stored, or a newer position of the same content took its place before it was sent. */
+/**
+ * What became of an update: it is stored, or it was not sent because a newer position of
+ * the same content waited, by the order of {@link LWWRegister}: one that came later and
+ * took its place, or one that was there already.
+ */
 export interface Accepted {
   id: string;
   supersededBy?: string;
@@ -269,6 +277,13 @@ export class Reprise {
   flush(): Promise<void>;
 
   /**
+   * Has every update from now on be newer than the positions of a state, for one that was
+   * kept: what {@link UserState.from} gave. Other devices' positions that are more than a
+   * minute ahead of the clock, and its own that are more than a day, are left out.
+   */
+  follow(state: UserState): void;
+
+  /**
    * Sends an update, now or when there is a connection, again and again until
    * the edge has it on disk. It rejects with an {@link UpdateError}; who does not
    * look at the promise hears of it by `rejected`.
@@ -301,12 +316,14 @@ export function millisecondsOf(stamp: Stamp): number;
 
 /** A hybrid logical clock (Kulkarni et al. 2014). */
 export class Clock {
-  /** now is the wall clock; maxDrift is how far ahead of it a foreign stamp may be, 60000. */
+  /** now is the wall clock; maxDrift is how far ahead of it, and of what was taken up, a foreign stamp may be, 60000. */
   constructor(options?: { now?: () => number; maxDrift?: number });
   /** A stamp above all that this clock gave or was told of. */
   tick(): Stamp;
   /** Takes note of a foreign timestamp, in any form that {@link instant} reads; false: it is none, or too far ahead, and ignored. */
   update(foreign: string | number | undefined): boolean;
+  /** Takes up a timestamp that this device made before, or its relay, also where the wall clock was put back since; false: it is none, or more than a day ahead. */
+  resume(own: string | number | undefined): boolean;
 }
 
 /** An event's timestamp as a number that can be compared: milliseconds times 65536. What cannot be read is 0. */

@@ -2,6 +2,7 @@
 
 import { isStamp } from "./hlc.js";
 import { memoryStore } from "./store.js";
+import { tokenOf } from "./token.js";
 
 /** Fills in what is missing, and throws a TypeError that names everything that is wrong. */
 export function withDefaults(options) {
@@ -30,7 +31,13 @@ export function withDefaults(options) {
     fetch: globalThis.fetch?.bind(globalThis),
     ...defined(options),
   };
+  // A snapshot is some seconds behind the log: what this device did since comes only with echo.
+  if (o.snapshot) o.echo = true;
   const wrong = [];
+  if (o.token !== undefined && typeof o.token !== "function") {
+    o.token = tokenOf(o.token) ?? null;
+    if (o.token === null) wrong.push('token is none: a JWT is made of letters, digits, "-", "_" and "."');
+  }
   o.url = edgeURL(o.url, wrong);
   if (typeof o.WebSocket !== "function") wrong.push("there is no WebSocket here: pass a class as WebSocket");
   for (const name of ["userId", "deviceId"]) {

@@ -1,6 +1,7 @@
 // What this device sends up, until the edge has said that it is stored.
 
 import { Backoff } from "./backoff.js";
+import { LWWRegister } from "./merge.js";
 
 /** The most updates that are under way at once. */
 const window = 16;
@@ -65,18 +66,20 @@ export class Outbox {
 
   /**
    * Adds an update that has an id. The promise ends when the edge has stored
-   * it. A position that nobody has sent yet gives way to a newer one of the
-   * same content.
+   * it. Of the positions of one content that nobody has sent yet only the newest
+   * waits, whichever was added first; the promises of the others end at once.
    */
   add(update) {
-    const stale = this.#entries.findIndex(
+    const rivals = this.#entries.filter(
       (e) => !e.sent && e.backoff === undefined && update.type === "progress_update" && e.update.type === "progress_update" && e.update.content_id === update.content_id,
     );
-    if (stale < 0 && this.#entries.length >= this.#limit) {
+    const newer = rivals.find((e) => isNewer(e.update, update));
+    if (newer !== undefined) return Promise.resolve({ id: update.id, supersededBy: newer.update.id });
+    if (rivals.length === 0 && this.#entries.length >= this.#limit) {
       return Promise.reject(new UpdateError("queue_full", `${this.#limit} updates are waiting already`, update));
     }
-    if (stale >= 0) {
-      const [{ update: old }] = this.#entries.splice(stale, 1);
+    this.#entries = this.#entries.filter((e) => !rivals.includes(e));
+    for (const { update: old } of rivals) {
       this.#settle(old.id, ({ resolve }) => resolve({ id: old.id, supersededBy: update.id }));
     }
     this.#entries.push(entry(update));
@@ -191,6 +194,14 @@ export class Outbox {
   #keep() {
     this.#keeper?.save(JSON.stringify(this.pending));
   }
+}
+
+/** Whether position a wins over b where both are known; see [LWWRegister]. */
+function isNewer(a, b) {
+  const register = new LWWRegister();
+  const offer = ({ position_seconds, duration_seconds, timestamp }) => register.set({ position: position_seconds, duration: duration_seconds }, timestamp);
+  offer(b);
+  return offer(a);
 }
 
 function entry(update) {

@@ -39,7 +39,7 @@ function errorOf(body) {
 /** Reads the header of that name: seconds or a date (RFC 9110, section 10.2.3). */
 function retryAfter(value) {
   if (value === null) return undefined;
-  if (/^\d{1,9}$/.test(value)) return Number(value) * 1000;
+  if (/^\d+$/.test(value)) return Number(value) * 1000;
   const at = Date.parse(value);
   return Number.isNaN(at) ? undefined : Math.max(0, at - Date.now());
 }

@@ -17,6 +17,7 @@ export class Reprise {
   #options;
   #backoff;
   #clock = new Clock();
+  #followed; // the kept state that the app told of
 
   #listeners = new Map(); // type → set of functions
   #state = "idle";
@@ -111,6 +112,13 @@ export class Reprise {
 
   async flush() {
     await Promise.all([this.#keeper?.flush(), this.#outbox.flush()]);
+  }
+
+  follow(state) {
+    this.#followed = state;
+    const positions = [...state.positions.values()];
+    for (const { deviceId, timestamp } of positions) if (deviceId === this.#options.deviceId) this.#clock.resume(timestamp);
+    for (const { timestamp } of positions) this.#clock.update(timestamp);
   }
 
   send(update) {
@@ -221,8 +229,13 @@ export class Reprise {
     this.#keeper = new Keeper(store, `${key}:cursor`, { interval: saveInterval, report });
     try {
       const kept = await this.#keeper.load();
-      if (isStamp(kept)) this.#cursor = this.#since = kept;
+      if (isStamp(kept)) {
+        this.#cursor = this.#since = kept;
+        this.#clock.resume(kept);
+      }
       await this.#outbox.open(new Keeper(store, `${key}:outbox`, { report }));
+      for (const { timestamp } of this.pending) this.#clock.resume(timestamp);
+      if (this.#followed !== undefined) this.follow(this.#followed); // the clock knows better now what is too far ahead
     } catch (error) {
       report(error); // it is a device without a memory, then
     }
@@ -263,7 +276,7 @@ export class Reprise {
         this.#deliver("position", frame, this.#cursor);
         break;
       case "reconnect":
-        this.#afterMs = Math.min(Math.max(0, frame.after_ms), 3_600_000);
+        this.#afterMs = Math.max(0, frame.after_ms);
         break;
       case "token_expiring":
         this.#renew();
@@ -302,6 +315,7 @@ export class Reprise {
   #move(hlc, anywhere = false) {
     if (hlc <= this.#cursor && !anywhere) return false;
     this.#cursor = this.#since = hlc;
+    this.#clock.resume(hlc);
     return true;
   }
 

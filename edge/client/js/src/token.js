@@ -3,6 +3,12 @@
 /** What a WebSocket takes as a subprotocol (RFC 9110, section 5.6.2); a page of HTML is none. */
 const form = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 
+/** A token without the white space around it; undefined where that leaves none. */
+export function tokenOf(text) {
+  const token = typeof text === "string" ? text.trim() : "";
+  return form.test(token) ? token : undefined;
+}
+
 /**
  * The token: the one that is given, or what the function that is given makes
  * within timeout milliseconds. It rejects when that throws, makes no token, is
@@ -19,8 +25,8 @@ export async function tokenFrom(given, { timeout, signal }) {
   });
   signal.addEventListener("abort", stop);
   try {
-    const token = await Promise.race([given(), ended]);
-    if (typeof token !== "string" || !form.test(token)) throw new TypeError("what the function made is none");
+    const token = tokenOf(await Promise.race([given(), ended]));
+    if (token === undefined) throw new TypeError("what the function made is none");
     return token;
   } finally {
     clearTimeout(timer);

@@ -46,6 +46,19 @@ test("a clock that is far ahead is not followed", () => {
   assert.equal(clock.tick(), stamp(1050, 1));
 });
 
+test("what was made before is followed further, and what is near to that", () => {
+  const now = 1795437339530;
+  const day = 86_400_000;
+  const clock = new Clock({ now: () => now });
+  const hour = stamp(now + 3_600_000, 7);
+  assert.ok(!clock.update(hour));
+  for (const told of [stamp(now + day + 1), "ffff000000000000", "yesterday", undefined]) assert.ok(!clock.resume(told), told);
+  assert.ok(clock.resume(hour));
+  assert.equal(clock.tick(), stamp(now + 3_600_000, 8));
+  assert.ok(clock.update(stamp(now + 3_660_000)));
+  assert.ok(!clock.update(stamp(now + 3_660_001)), "one that is told of carries no other");
+});
+
 test("a clock follows timestamps of every form", () => {
   const now = 1795437339530;
   const ahead = now + 30_000;

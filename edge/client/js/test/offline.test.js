@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import http from "node:http";
 import { test } from "node:test";
-import { memoryStore, Reprise, UserState } from "../src/index.js";
+import { memoryStore, Reprise, stamp, UserState } from "../src/index.js";
 
 const userId = "5f0c1f0e-8a52-4a53-9d3b-5e8a4c1f7d10";
 const deviceId = "0b6d5c1e-4c0e-4f0a-9f57-3f6f0c0b7a11";
@@ -107,6 +107,74 @@ test("what is no token is a failed attempt", async (t) => {
   ]) {
     const self = device(t, { userId: undefined, token: () => answer });
     for (let i = 0; i < 2; i++) assert.match((await next(self, "disconnected")).reason, reason);
+  }
+});
+
+/** A WebSocket that notes how it was made, and fails as it is told. */
+function socketThat(fails) {
+  return class extends EventTarget {
+    static made = [];
+    constructor(url, protocols) {
+      super();
+      this.constructor.made.push({ query: new URL(url).searchParams, protocols });
+      if (fails) throw new SyntaxError("not so");
+      setTimeout(() => this.dispatchEvent(Object.assign(new Event("close"), { code: 1006, reason: "" })));
+    }
+    close() {}
+  };
+}
+
+test("white space around a token is left out", async (t) => {
+  for (const token of [` ${jwt(userId)}\n`, () => `${jwt(userId)}\r\n`]) {
+    const WebSocket = socketThat(false);
+    await next(device(t, { token, WebSocket, fetch: undefined }), "disconnected");
+    assert.deepEqual(WebSocket.made[0].protocols, ["reprise.v1", `bearer.${jwt(userId)}`]);
+  }
+});
+
+test("what a WebSocket's constructor throws ends the client, and leaves no timer", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const self = device(t, { WebSocket: socketThat(true), dialTimeout: 1000 });
+  const { code, reason } = await next(self, "closed");
+  assert.deepEqual([code, reason], [1006, "not so"]);
+  t.mock.timers.tick(1000); // a timer would throw
+});
+
+test("a snapshot implies echo", async (t) => {
+  for (const [options, echo] of [[{ snapshot: true }, "1"], [{ snapshot: true, echo: false }, "1"], [{ echo: true }, "1"], [{}, null]]) {
+    const WebSocket = socketThat(false);
+    await next(device(t, { ...options, WebSocket }), "disconnected");
+    assert.equal(WebSocket.made[0].query.get("echo"), echo, JSON.stringify(options));
+  }
+});
+
+test("what a page sends is newer than what it shows, from page to page", async (t) => {
+  const shownAfter = async (kept, { cursor, queue } = {}) => {
+    const store = memoryStore();
+    if (cursor) store.set(`reprise:${userId}:${deviceId}:cursor`, cursor);
+    if (queue) store.set(`reprise:${userId}:${deviceId}:outbox`, JSON.stringify(queue));
+    const self = device(t, { store, minBackoff: 60_000, maxBackoff: 60_000 });
+    const state = UserState.from(JSON.parse(JSON.stringify(kept)));
+    self.follow(state);
+    self.on("update", (u) => state.apply(u));
+    await next(self, "disconnected");
+    for (const u of self.pending) state.apply({ ...u, device_id: deviceId });
+    self.progress(film, 1);
+    return state.positions.get(film).value.position;
+  };
+  const hourAhead = stamp(Date.now() + 3_600_000, 7);
+  const secondsAhead = stamp(Date.now() + 30_000, 7);
+  const shows = (timestamp, device_id) => ({ progress: [{ content_id: film, position: 2, timestamp, device_id }] });
+  const update = { id: "1", type: "progress_update", content_id: film, position_seconds: 2, timestamp: hourAhead };
+  const other = "zz";
+  for (const [name, kept, store, want] of [
+    ["another device's clock is ahead", shows(secondsAhead, other), {}, 1],
+    ["the wall clock was put back: its own position", shows(hourAhead, deviceId), {}, 1],
+    ["the wall clock was put back: the cursor", shows(stamp(Date.now() + 3_630_000), other), { cursor: hourAhead }, 1],
+    ["the wall clock was put back: the queue", {}, { queue: [update] }, 1],
+    ["another device's clock is wrong", shows(hourAhead, other), {}, 2],
+  ]) {
+    assert.equal(await shownAfter(kept, store), want, name);
   }
 });
 

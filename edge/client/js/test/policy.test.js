@@ -2,9 +2,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import "fake-indexeddb/auto";
 import fc from "fast-check";
-import { indexedDBStore, localStore, memoryStore, Reprise, UpdateError } from "../src/index.js";
+import { indexedDBStore, localStore, memoryStore, Reprise, stamp, UpdateError } from "../src/index.js";
 import { Backoff } from "../src/backoff.js";
 import { Outbox } from "../src/outbox.js";
+import { askWhy } from "../src/refusal.js";
 import { Keeper } from "../src/store.js";
 
 test("attempts spread between the bounds, ever further", () => {
@@ -28,6 +29,19 @@ test("what the edge asks for is waited out", () => {
     backoff.caughtUp();
     assert.deepEqual(backoff.wait(end), { wait: 20000, asked: false }); // a fresh token did not help
   }
+});
+
+test("no edge is waited for longer than an hour", async () => {
+  const backoff = new Backoff({ min: 500, max: 20000, random: () => 1 });
+  const far = new Date(Date.now() + 400 * 86_400_000).toUTCString();
+  for (const [value, atLeast] of [["2592000", 2_592_000_000], ["99999999999999999999", 1e22], [far, 1e10]]) {
+    const answer = new Response('{"error":{"code":"draining"}}', { status: 503, headers: { "Retry-After": value } });
+    const refusal = await askWhy("ws://h/ws", undefined, { fetch: async () => answer, timeout: 1000, signal: new AbortController().signal });
+    assert.ok(refusal.retryAfterMs >= atLeast, `${value} is ${refusal.retryAfterMs} ms`);
+    backoff.caughtUp();
+    assert.deepEqual(backoff.wait({ code: 1006, refusal }), { wait: 3_600_500, asked: true }, value);
+  }
+  assert.deepEqual(backoff.wait({ code: 1012, afterMs: 2 ** 40 }), { wait: 3_600_000, asked: true });
 });
 
 const stores = {
@@ -100,6 +114,19 @@ test("a position that is under way is not replaced", () => {
   box.pump(() => {});
   box.add(position("2", "film")).catch(() => {});
   assert.deepEqual(box.pending.map(({ id }) => id), ["1", "2"]);
+});
+
+test("an older position takes the place of no newer one", async () => {
+  const at = (id, timestamp, position_seconds = 1) => ({ ...position(id, "film"), timestamp, position_seconds });
+  const box = outbox();
+  const first = box.add(at("1", "1795437339531"));
+  assert.deepEqual(await box.add(at("2", "1795437339530")), { id: "2", supersededBy: "1" });
+  assert.deepEqual(await box.add(at("3", stamp(1795437339530, 7))), { id: "3", supersededBy: "1" }, "in whatever form");
+  assert.deepEqual(box.pending.map(({ id }) => id), ["1"]);
+  box.add(at("4", "1795437339531", 2)).catch(() => {}); // a tie, which the value decides
+  assert.deepEqual(await first, { id: "1", supersededBy: "4" });
+  assert.deepEqual(await box.add(at("5", "1795437339531", 1)), { id: "5", supersededBy: "4" });
+  assert.deepEqual(box.pending.map(({ id }) => id), ["4"]);
 });
 
 test("refusals", async () => {
@@ -230,6 +257,9 @@ test("what is wrong with the options is said at once", () => {
     [{ deviceId: "TV" }, /deviceId "TV" is no lower-case UUID/],
     [{ userId: undefined }, /neither a token nor a userId/],
     [{ since: "yesterday" }, /since "yesterday" is neither/],
+    [{ token: "" }, /token is none/],
+    [{ token: "a b" }, /token is none/],
+    [{ token: 7 }, /token is none/],
     [{ minBackoff: 5, maxBackoff: 1 }, /backoff from 5 to 1/],
     [{ queueLimit: 0 }, /queueLimit is 0/],
     [{ WebSocket: 7 }, /pass a class as WebSocket/],

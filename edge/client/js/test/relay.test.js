@@ -275,6 +275,26 @@ test("what a snapshot has seen is older than what is made after it", async (t) =
   assert.equal(state.positions.get(film).value.position, 2);
 });
 
+test("a page that begins with a snapshot has what its device did last", async (t) => {
+  const options = { userId: randomUUID(), deviceId: randomUUID(), since: "earliest", snapshot: true };
+  const film = randomUUID();
+  const tv = device(t, { userId: options.userId, echo: true });
+  const phone = device(t, options);
+  await Promise.all([next(tv, "resumed"), next(phone, "resumed")]);
+  phone.progress(film, 100);
+  await until(tv, "event", () => tv.events.length === 1); // it is in the log
+  await phone.close();
+  const now = Date.now;
+  t.mock.method(Date, "now", () => now() - 3_600_000); // the wall clock is put back
+  const again = device(t, options);
+  const state = new UserState();
+  for (const type of ["snapshot", "event", "update"]) again.on(type, (e) => state.apply(e));
+  await next(again, "resumed");
+  assert.deepEqual(state.positions.get(film)?.value, { position: 100 });
+  again.progress(film, 2).catch(() => {});
+  assert.deepEqual(state.positions.get(film).value, { position: 2 }, "what is made now is newer");
+});
+
 for (const [name, path] of [["the package's README", "../README.md"], ["the repository's README", "../../../../README.md"]]) {
   test(`what ${name} begins with has its own changes, also when it is loaded again`, async (t) => {
     const text = readFileSync(new URL(path, import.meta.url), "utf8");

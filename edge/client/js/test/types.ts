@@ -8,6 +8,7 @@ const relay = new Reprise({
   store: localStore(),
 });
 const state = new UserState();
+relay.follow(UserState.from({}));
 relay.on("update", (u) => state.apply(u));
 relay.on("event", (e) => state.apply(e));
 relay.on("snapshot", (s) => [s, ...relay.pending].forEach((e) => state.apply(e)));
