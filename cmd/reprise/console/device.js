@@ -1,6 +1,6 @@
 // One simulated device: a screen with a shelf of films, and its connection.
 import { memoryStore, Reprise, UserState } from "./client/index.js";
-import { byId, clock, copyOf, make } from "./dom.js";
+import { byId, clock, copyOf, count, make } from "./dom.js";
 import { filmOf, films, sentence } from "./films.js";
 
 const feedMost = 200;
@@ -67,7 +67,7 @@ export class Device {
   happened(event) {
     if (this.#relay) return;
     if (event.device_id === this.id) {
-      this.#apply(event); // by another tab; the edge will not tell us of what we did ourselves
+      this.#apply(event); // by another tab
       return;
     }
     this.#missed++;
@@ -108,14 +108,17 @@ export class Device {
     relay.on("update", (update) => this.#apply({ ...update, device_id: this.id }));
     relay.on("snapshot", (snapshot) => {
       this.#apply(snapshot);
-      this.#line("replayed", `snapshot: ${this.#state.watchlist.size} on the watchlist, ${this.#state.positions.size} positions`);
+      for (const update of relay.pending) this.#apply({ ...update, device_id: this.id });
+      this.#line("replayed", `snapshot: ${this.#state.watchlist.size} on the watchlist, ${count(this.#state.positions.size, "position")}`);
     });
     relay.on("event", (event) => {
       this.#apply(event);
-      this.#got(event);
       const live = relay.state === "live";
+      const own = event.device_id === this.id; // comes back to us: the snapshot implies echo
+      if (!own) this.#got(event);
       if (!live) this.#replay.push(event);
-      this.#line(live ? "" : "replayed", sentence(event), live ? 0 : this.#replay.length);
+      if (live && own) return; // who did it has seen it
+      this.#line(live ? "" : "replayed", own ? `${sentence(event)} (its own)` : sentence(event), live ? 0 : this.#replay.length);
       if (event.type === "device_command" && event.target_device === this.id) this.#play(event);
     });
     relay.on("announcement", (event) => this.#line("", sentence(event)));
@@ -123,7 +126,7 @@ export class Device {
       const verdict = complete ? "complete" : `not complete: ${reason}`;
       this.#line(complete ? "mark" : "mark incomplete", `caught up · ${replayed} replayed · ${verdict}`, replayed + 1);
       this.#say(".missed", "");
-      byId("spoken").textContent = `${this.name} caught up: ${replayed} events replayed, ${verdict}.`;
+      byId("spoken").textContent = `${this.name} caught up: ${count(replayed, "event")} replayed, ${verdict}.`;
     });
     for (const type of ["resumed", "event", "position"]) relay.on(type, () => (this.#part(".cursor code").textContent = relay.cursor));
     relay.on("closed", (end) => this.#relay === relay && this.#closed(end));
@@ -173,7 +176,10 @@ export class Device {
   }
 
   #apply(event) {
+    const before = this.#shown(event.content_id);
     if (!this.#state.apply(event)) return;
+    // What is known already must not move a slider that a hand has hold of.
+    if (event.hlc !== undefined && event.device_id === this.id && this.#shown(event.content_id) === before) return;
     if (event.type === "snapshot") for (const id of this.#films.keys()) this.#draw(id);
     this.#draw(event.content_id);
     const row = this.#films.get(event.content_id)?.row;
@@ -181,6 +187,11 @@ export class Device {
     row.classList.remove("changed");
     void row.offsetWidth; // begins the animation again
     row.classList.add("changed");
+  }
+
+  /** What the row of a film shows. */
+  #shown(id) {
+    return `${this.#state.positions.get(id)?.value.position} ${this.#state.watchlist.has(id)}`;
   }
 
   #draw(id) {

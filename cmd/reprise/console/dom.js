@@ -40,6 +40,9 @@ export function unanswered({ status, message }, hint) {
   return status === 0 ? `The relay does not answer. ${hint}` : `The relay answers: ${message}.`;
 }
 
+/** How many there are: 1 event, 2 events. */
+export const count = (n, noun) => `${n} ${noun}${n === 1 ? "" : "s"}`;
+
 /** Seconds as a position: 1:02:03. */
 export function clock(seconds) {
   const [h, m, s] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
