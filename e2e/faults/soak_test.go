@@ -172,7 +172,7 @@ func soak(b *testing.B) (samples []sample) {
 		for _, p := range relays {
 			s.memory += residentOf(b, p)
 			s.descriptors += descriptorsOf(b, p)
-			n, err := metric(b.Context(), p, "go_goroutine_count")
+			n, err := metric(b.Context(), p, "go_goroutines")
 			if err != nil {
 				b.Fatal(err)
 			}
