@@ -37,7 +37,7 @@ func (all positions) take(p position) {
 }
 
 // judgeStates has a new device of each user ask for the user's state, and holds what it
-// gets against the log.
+// gets against the log: the state, and what comes after it over the same connection.
 func (r *Run) judgeStates(ctx context.Context, logs map[string][]e2e.Entry) {
 	for u := range r.load.Users {
 		user := userNo(u)
@@ -51,7 +51,7 @@ func (r *Run) judgeStates(ctx context.Context, logs map[string][]e2e.Entry) {
 		limit, cancel := context.WithTimeout(ctx, caughtUpWithin)
 		var got positions
 		err := r.insist(limit, "the state of "+user, func(ctx context.Context) (err error) {
-			got, err = r.stateOf(ctx, user, deviceNo(1_000_000+u))
+			got, err = r.stateOf(ctx, user, deviceNo(1_000_000+u), want)
 			return err
 		})
 		cancel()
@@ -91,12 +91,18 @@ func (r *Run) replicas(ctx context.Context, key string) string {
 }
 
 // stateOf is what a device of user has that asks for a snapshot, and applies what comes
-// after it.
-func (r *Run) stateOf(ctx context.Context, user, id string) (positions, error) {
+// after it, until it has what is wanted or the context ends: an edge that was paused may
+// be some seconds behind the log, and sends the rest when it has it.
+func (r *Run) stateOf(ctx context.Context, user, id string, want positions) (positions, error) {
 	got, snapshots := make(positions), 0
 	ctx, done := context.WithCancel(ctx)
 	defer done()
 	resumed := false
+	look := func() {
+		if resumed && maps.Equal(got, want) {
+			done()
+		}
+	}
 	c, err := client.New(client.Config{
 		URL: "ws://edge/ws", User: user, Device: id, Since: "earliest", Snapshot: true,
 		MinBackoff: minBackoff, MaxBackoff: maxBackoff, DialTimeout: dialPatience,
@@ -106,7 +112,7 @@ func (r *Run) stateOf(ctx context.Context, user, id string) (positions, error) {
 			switch f.Type {
 			case "welcome": // anew, if it was cut
 				clear(got)
-				snapshots = 0
+				snapshots, resumed = 0, false
 			case "snapshot":
 				var s struct{ Progress []position }
 				if json.Unmarshal(f.Raw, &s) == nil {
@@ -118,10 +124,11 @@ func (r *Run) stateOf(ctx context.Context, user, id string) (positions, error) {
 			case "progress_update":
 				if json.Unmarshal(f.Raw, &p) == nil {
 					got.take(p)
+					look()
 				}
 			}
 		},
-		OnResumed: func(client.Resumed) { resumed = true; done() },
+		OnResumed: func(client.Resumed) { resumed = true; look() },
 	})
 	if err != nil {
 		return nil, err
