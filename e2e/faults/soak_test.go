@@ -23,7 +23,7 @@ import (
 
 var (
 	soakFor  = flag.Duration("soak", 30*time.Minute, "how long BenchmarkSoak takes")
-	soakRate = flag.Int("soak-rate", 400, "events a second of BenchmarkSoak")
+	soakRate = flag.Int("soak-rate", 250, "events a second of BenchmarkSoak")
 	soakSVG  = flag.String("svg", "", "the file that BenchmarkSoak draws into")
 )
 
