@@ -380,18 +380,14 @@ func TestCallerLeaks(t *testing.T) {
 		}
 		return sdk, queues
 	}
-	deadline := time.Now().Add(patience)
-	for {
-		sdk, queues := stacks()
-		if sdk <= 4 { // of the open client, and of other tests' that are just ending
-			t.Logf("%d goroutines of the SDK, and %d ReadQueue", sdk, queues)
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d goroutines of the SDK after %d clients", sdk, rounds)
-		}
-		runtime.Gosched()
+	sdk, queues := 0, 0
+	if !until(patience, func() bool {
+		sdk, queues = stacks()
+		return sdk <= 4 // of the open client, and of other tests' that are just ending
+	}) {
+		t.Fatalf("%d goroutines of the SDK after %d clients", sdk, rounds)
 	}
+	t.Logf("%d goroutines of the SDK, and %d ReadQueue", sdk, queues)
 }
 
 // TestCallStray has the SDK make requests that no call asked for.

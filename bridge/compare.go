@@ -377,15 +377,13 @@ func (c *comparison) merge(ctx context.Context, user string, found []message, ke
 	}
 	t.fillsTo(newest)
 	err := t.bury(ctx, dead)
-	if err == nil && fresh > 0 {
+	switch {
+	case err != nil:
+	case fresh > 0:
 		fresh, err = t.putAll(ctx, user, items)
 		fresh = max(0, fresh-len(held))
-	} else {
-		for i := range items {
-			if err == nil {
-				err = t.put(ctx, &items[i])
-			}
-		}
+	default:
+		err = t.putHeld(ctx, user, items)
 	}
 	spans.end(err)
 	if err != nil {

@@ -71,18 +71,6 @@ func note1(channel, timetoken string, n int) message {
 	return message{id: id, channel: channel, timetoken: timetoken, payload: fmt.Appendf(nil, `{"n":%d}`, n)}
 }
 
-// until polls a condition for some time.
-func until(d time.Duration, cond func() bool) bool {
-	for end := time.Now().Add(d); time.Now().Before(end); {
-		if cond() {
-			return true
-		}
-		timer := time.NewTimer(10 * time.Millisecond)
-		<-timer.C
-	}
-	return cond()
-}
-
 // A track that could not be detached in time stays in its source. The shard's
 // next track, in the same process, gets no message, and its checkpoint moves on.
 func TestFoundStaleTrack(t *testing.T) {

@@ -3,7 +3,6 @@ package bridge
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -25,13 +24,8 @@ func gapRig(t *testing.T, shards int, emulator pubnubtest.Config) *rig {
 // settled waits until the bridge compares nothing any more.
 func (r *rig) settled() {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), 5*patience)
-	defer cancel()
-	for r.b.Health().Filling || r.anythingHeld() {
-		if ctx.Err() != nil {
-			r.t.Fatalf("history is still being compared: %+v\n%s", r.b.Health(), r.logged.tail())
-		}
-		runtime.Gosched()
+	if !until(5*patience, func() bool { return !r.b.Health().Filling && !r.anythingHeld() }) {
+		r.t.Fatalf("history is still being compared: %+v\n%s", r.b.Health(), r.logged.tail())
 	}
 }
 
@@ -256,11 +250,8 @@ func TestReconcile(t *testing.T) {
 	filled := r.b.Stats().Filled
 	stop = r.start()
 	before := r.requests(pubnubtest.MessageCounts)
-	for ctx := testContext(t); r.requests(pubnubtest.MessageCounts) < before+10; {
-		if ctx.Err() != nil {
-			t.Fatal("history is not compared again and again")
-		}
-		runtime.Gosched()
+	if !until(patience, func() bool { return r.requests(pubnubtest.MessageCounts) >= before+10 }) {
+		t.Fatal("history is not compared again and again")
 	}
 	r.noMore(userN(0))
 	stop()

@@ -1,6 +1,9 @@
 package bridge
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // hold holds it back if its user is to wait, and reports whether it did. When
 // there is too much it waits until there is room: nothing is held back for
@@ -123,12 +126,15 @@ func (t *track) drain(ctx context.Context, user string) error {
 	for {
 		t.mu.Lock()
 		u := t.held[user]
-		items := u.items
-		if len(items) == 0 {
+		if len(u.items) == 0 {
 			delete(t.held, user)
 			t.room.Broadcast()
 			t.mu.Unlock()
 			return nil
+		}
+		items := make([]item, len(u.items))
+		for i := range items {
+			items[i] = u.items[i].item
 		}
 		t.mu.Unlock()
 		if err := t.putHeld(ctx, user, items); err != nil {
@@ -140,15 +146,9 @@ func (t *track) drain(ctx context.Context, user string) error {
 }
 
 // putHeld hands what was held back of a user to the log.
-func (t *track) putHeld(ctx context.Context, user string, held []heldItem) error {
-	items := make([]item, len(held))
-	repeated := false
-	for i := range held {
-		items[i] = held[i].item
-		repeated = repeated || items[i].repeated
-	}
-	if repeated {
-		_, err := t.putAll(ctx, user, items) // the log is looked through once
+func (t *track) putHeld(ctx context.Context, user string, items []item) error {
+	if slices.ContainsFunc(items, func(it item) bool { return it.repeated }) {
+		_, err := t.putAll(ctx, user, items) // the log is looked through once, not for each
 		return err
 	}
 	for i := range items {

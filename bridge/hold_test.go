@@ -1,8 +1,11 @@
 package bridge
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"reprise/bridge/pubnubtest"
 )
@@ -87,5 +90,60 @@ func TestFrailBridge(t *testing.T) {
 		if begin().calm() {
 			t.Errorf("calm() = true for start %d after a stop in good order", n)
 		}
+	}
+}
+
+// TestRepeatedHeldBack holds back events that the log may have, and lets them go
+// when history has nothing to add: the log is looked through once for all of
+// them, not once for each.
+func TestRepeatedHeldBack(t *testing.T) {
+	t.Parallel()
+	const n, most = 500, 20
+	r := newRig(t, 1, pubnubtest.Config{})
+	ctx, b := testContext(t), r.bare()
+	sh := r.writing(b, 0)
+	tr := r.tracking(sh)
+	start := cursor{ttNow(-time.Second), 1}
+	tr.begin(start)
+	tr.high = ttNow(time.Second) // the page may hold what is stored already
+	f := b.newSource(b.cfg.Channels, nil, start)
+	if err := f.attach(ctx, tr); err != nil {
+		t.Fatal(err)
+	}
+	tr.holdBack(true)
+	p := &page{prev: start, next: cursor{ttNow(0), 1}}
+	for i := range n {
+		at := ttNow(-time.Second + time.Duration(i)*time.Millisecond)
+		p.messages = append(p.messages, note1("user."+userN(0)+".notifications", at, i))
+	}
+	if err := f.take(p); err != nil {
+		t.Fatal(err)
+	}
+	var reads atomic.Int64
+	nc := r.jetStream().Conn()
+	if _, err := nc.Subscribe("$JS.API.DIRECT.GET.>", func(*nats.Msg) { reads.Add(1) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.claim(ctx, userN(0)); err != nil {
+		t.Fatal(err)
+	}
+	c := &comparison{t: tr, why: whyFlood}
+	if err := c.merge(ctx, userN(0), nil, nil, tr.heldOf(userN(0))); err != nil {
+		t.Fatal(err)
+	}
+	if err := sh.writer.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if got := sh.writer.Stats().Appended; got != n {
+		t.Errorf("%d events stored, want %d", got, n)
+	}
+	if got := reads.Load(); got == 0 || got > most {
+		t.Errorf("%d requests to read the log for %d events, want 1 to %d", got, n, most)
 	}
 }

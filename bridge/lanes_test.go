@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -37,17 +36,15 @@ func (r *rig) assigned(n int) {
 	r.t.Helper()
 	var places atomic.Int64
 	for shard := range r.log.Shards() {
-		ctx := testContext(r.t)
+		ctx := r.t.Context()
 		go r.log.FollowRegistrations(ctx, shard, func(g stream.Registration) {
 			if g.Lane != stream.NoLane {
 				places.Add(1)
 			}
 		}, func() {})
 	}
-	for ctx := testContext(r.t); int(places.Load()) < n; runtime.Gosched() {
-		if ctx.Err() != nil {
-			r.t.Fatalf("%d users have a place, want %d\n%s", places.Load(), n, r.logged.tail())
-		}
+	if !until(5*patience, func() bool { return int(places.Load()) >= n }) {
+		r.t.Fatalf("%d users have a place, want %d\n%s", places.Load(), n, r.logged.tail())
 	}
 }
 

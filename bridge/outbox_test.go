@@ -3,7 +3,6 @@ package bridge
 import (
 	"encoding/json"
 	"fmt"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -47,14 +46,15 @@ func positions(t *testing.T, records []stream.Record) []int {
 // emptied waits until nothing is left in the outbox.
 func (r *rig) emptied() {
 	r.t.Helper()
-	for ctx := testContext(r.t); ; runtime.Gosched() {
+	ctx := testContext(r.t)
+	if !until(patience, func() bool {
 		n, err := r.log.OutboxDepth(ctx)
 		if err != nil {
 			r.t.Fatalf("OutboxDepth() = %v\n%s", err, r.logged.tail())
 		}
-		if n == 0 {
-			return
-		}
+		return n == 0
+	}) {
+		r.t.Fatalf("the outbox is not empty\n%s", r.logged.tail())
 	}
 }
 

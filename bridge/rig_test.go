@@ -19,7 +19,7 @@ import (
 	"reprise/stream"
 )
 
-// patience is how long a test waits for what must come.
+// patience is how long a test waits for the next thing that must come.
 const patience = 60 * time.Second
 
 // rig is a bridge between the emulator and an embedded log.
@@ -187,6 +187,7 @@ func (r *rig) events(n int) []stream.Record {
 		select {
 		case rec := <-r.seen:
 			all = append(all, rec)
+			timer.Reset(patience)
 		case <-timer.C:
 			r.t.Fatalf("%d events, want %d\n%s", len(all), n, r.logged.tail())
 		}
@@ -252,6 +253,17 @@ func (r *rig) dead(n int) []jetstream.Msg {
 		all = append(all, m)
 	}
 	return all
+}
+
+// until polls a condition for some time.
+func until(d time.Duration, cond func() bool) bool {
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		if cond() {
+			return true
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return cond()
 }
 
 func userN(n int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012x", n) }

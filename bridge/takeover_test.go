@@ -192,14 +192,9 @@ func TestNothingOutlivesRun(t *testing.T) {
 				t.Errorf("Run() = %v, want nil", err)
 			}
 		}
-		deadline := time.After(patience)
-		for left := leftGoroutines(); left != ""; left = leftGoroutines() {
-			select {
-			case <-deadline:
-				t.Fatalf("after a stop %s:\n%s", moment, left)
-			default:
-				runtime.Gosched() // what has been told to end, ends
-			}
+		left := "" // what has been told to end, ends
+		if !until(patience, func() bool { left = leftGoroutines(); return left == "" }) {
+			t.Fatalf("after a stop %s:\n%s", moment, left)
 		}
 	}
 }

@@ -187,7 +187,8 @@ func (t *track) add(ctx context.Context, m *message) {
 	}
 }
 
-// put hands one item to the log: it is stored when the writer's next flush is.
+// put hands one item, which the log does not have, to the log: it is stored when
+// the writer's next flush is.
 func (t *track) put(ctx context.Context, it *item) error {
 	if it.outcome == isAnnouncement {
 		fresh, err := t.b.cfg.Log.Announce(ctx, it.id, it.frame)
@@ -201,10 +202,6 @@ func (t *track) put(ctx context.Context, it *item) error {
 	}
 	if t.b.forgotten.has(it.user, it.timetoken) {
 		return nil // it was held back
-	}
-	if it.repeated {
-		_, err := t.putLate(ctx, it.user, []stream.Event{it.ev})
-		return err
 	}
 	if err := t.shard.writer.Append(ctx, it.ev); err != nil {
 		return fmt.Errorf("bridge: append: %w", err)

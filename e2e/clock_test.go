@@ -40,7 +40,7 @@ func TestWallClockSetBack(t *testing.T) {
 		for i := range 20 {
 			source.publish(notice(user, fmt.Sprint(what, " ", i)))
 		}
-		c.await(what, notice(user, what+" 19").arrived)
+		c.await(what, notice(user, what+" 19").arrived())
 	}
 	publish("at first")
 	for _, step := range []struct {

@@ -70,9 +70,9 @@ func TestDeadLettersFromTheCommandLine(t *testing.T) {
 	relay.restart()
 	c := run.device(user, deviceNo(1)).connect("earliest")
 	good.publish(notice(user, "behind the restart"))
-	c.await("what came before", notice(user, "behind the restart").arrived)
+	c.await("what came before", notice(user, "behind the restart").arrived())
 	retry(badID, "stored", 0)
-	c.await("the event that was a dead letter", late.arrived)
+	c.await("the event that was a dead letter", late.arrived())
 	log := relay.log(user)
 	if got := log[len(log)-1].Frame; len(log) != 4 || Blank(got) != late.frame {
 		t.Errorf("the last of %d events is %s, want the 4th to be %s", len(log), got, late.frame)

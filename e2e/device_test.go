@@ -110,7 +110,8 @@ func (c *conn) read() {
 // await returns when the frames so far fulfil a condition.
 func (c *conn) await(what string, done func([]Frame) bool) {
 	c.run.t.Helper()
-	ctx := within(c.run.t)
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
 	for {
 		// Outside the lock: looking at many frames must not keep others from coming.
 		c.mu.Lock()
@@ -121,13 +122,14 @@ func (c *conn) await(what string, done func([]Frame) bool) {
 		}
 		select {
 		case <-changed:
+			timer.Reset(patience)
 		case <-c.ended:
 			if !done(c.frames()) {
 				c.run.t.Fatalf("device %s: the connection ended (%d) before %s", c.device.id, c.closed, what)
 			}
 			return
-		case <-ctx.Done():
-			c.run.t.Fatalf("device %s: no %s in %d frames", c.device.id, what, len(frames))
+		case <-timer.C:
+			c.run.t.Fatalf("device %s: no %s in %d frames, and no other for %v", c.device.id, what, len(frames), patience)
 		}
 	}
 }

@@ -83,7 +83,7 @@ func (r *run) deviceWith(p *publisher, user string, n int) *conn {
 	for i := range n {
 		p.publish(notice(user, fmt.Sprint("before ", i)))
 	}
-	c.await("what was published before", notice(user, fmt.Sprint("before ", n-1)).arrived)
+	c.await("what was published before", notice(user, fmt.Sprint("before ", n-1)).arrived())
 	return c
 }
 
@@ -122,7 +122,7 @@ func TestDiskFills(t *testing.T) {
 	}
 	relay.warned("disk_full", false)
 	for _, c := range []*conn{before, during} {
-		c.await("what was published meanwhile", notice(user, "meanwhile 49").arrived)
+		c.await("what was published meanwhile", notice(user, "meanwhile 49").arrived())
 	}
 	run.judge(pubnub.Addr())
 }
@@ -163,11 +163,11 @@ func TestDiskFullToTheLastByte(t *testing.T) {
 				publish()
 			}
 			late := run.device(user, deviceNo(2)).connect("earliest")
-			late.await("what was published meanwhile", notice(user, "meanwhile 49").arrived)
+			late.await("what was published meanwhile", notice(user, "meanwhile 49").arrived())
 			for n := range 10 {
 				p.publish(notice(user, fmt.Sprint("after ", n)))
 			}
-			late.await("what was published after", notice(user, "after 9").arrived)
+			late.await("what was published after", notice(user, "after 9").arrived())
 			if n := len(relay.log(user)); n != 80 {
 				t.Errorf("the log has %d events, want 80, each once", n)
 			}

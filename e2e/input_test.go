@@ -166,7 +166,7 @@ func TestBadFrames(t *testing.T) {
 			}
 			m := progress(user, deviceNo(9), i)
 			p.publish(m)
-			c.await("an event after the error", m.arrived)
+			c.await("an event after the error", m.arrived())
 		}
 		if got := relay.metric(series); got != before+1 {
 			t.Errorf("%s: %s} = %v, want %v", tt.name, series, got, before+1)

@@ -46,14 +46,9 @@ func announcement(text string) message {
 	}
 }
 
-// arrived is a condition on frames: that one of them is m.
-func (m message) arrived(frames []Frame) bool {
-	for _, f := range frames {
-		if Blank(f.Text) == m.frame {
-			return true
-		}
-	}
-	return false
+// arrived returns a condition on the frames of one connection: that one of them is m.
+func (m message) arrived() func([]Frame) bool {
+	return count(1, func(f Frame) bool { return Blank(f.Text) == m.frame })
 }
 
 // ofType returns a condition on the frames of one connection: that there are n of

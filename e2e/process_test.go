@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// patience is how long a test waits for what must come.
+// patience is how long a test waits for the next thing that must come.
 const patience = 60 * time.Second
 
 // buildDir is where the program under test lies.

@@ -24,7 +24,7 @@ func TestResume(t *testing.T) {
 				c := d.connect("latest")
 				c.caughtUp()
 				p.publish(notice(user, "before the cut"))
-				c.await("the event before the cut", notice(user, "before the cut").arrived)
+				c.await("the event before the cut", notice(user, "before the cut").arrived())
 				c.cut()
 
 				publishMany(run, pubnub.Addr(), user, missed)
@@ -34,7 +34,7 @@ func TestResume(t *testing.T) {
 					t.Errorf("resume after %d missed events: replayed = %d, want %d", missed, got, missed)
 				}
 				p.publish(notice(user, "live again"))
-				back.await("a live event", notice(user, "live again").arrived)
+				back.await("a live event", notice(user, "live again").arrived())
 				if w := back.first("welcome"); !w.Resume.Complete {
 					t.Errorf("resume after %d missed events: %+v, want complete", missed, w.Resume)
 				}
@@ -113,7 +113,7 @@ func TestCursorKeptByTheServer(t *testing.T) {
 	for i := range 6 {
 		m := notice(user, fmt.Sprint("n", i))
 		p.publish(m)
-		c.await("a notification", m.arrived)
+		c.await("a notification", m.arrived())
 		stamps = append(stamps, last(c.frames()).Hlc)
 	}
 	c.send(`{"type":"ack","hlc":"` + stamps[2] + `"}`)

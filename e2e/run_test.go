@@ -139,8 +139,8 @@ func (r *run) judge(origin string) {
 	last.publish(goodbye)
 	for _, c := range conns {
 		if c.open() {
-			c.await("the last event", fence[c.record.User].arrived)
-			c.await("the last announcement", goodbye.arrived)
+			c.await("the last event", fence[c.record.User].arrived())
+			c.await("the last announcement", goodbye.arrived())
 		}
 	}
 	h := History{Logs: make(map[string][]Entry)}

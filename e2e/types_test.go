@@ -58,8 +58,8 @@ func TestRelayOfEachType(t *testing.T) {
 		}
 		want := message{m.channel, owner, m.payload, strings.Replace(m.frame, "#", noStamp, 1)}
 		p.publish(want)
-		first.await(m.name, want.arrived)
-		second.await(m.name, want.arrived)
+		first.await(m.name, want.arrived())
+		second.await(m.name, want.arrived())
 	}
 	p.refused(devices, `{"type":"device_heartbeat","device_id":"heart-beat"}`, "heart-beat")
 	run.judge(pubnub.Addr())
