@@ -302,8 +302,8 @@ func TestFoundAssignConflict(t *testing.T) {
 	tr.want(userN(1), ttNow(-time.Minute), func(ctx context.Context) error { return r.log.Assign(ctx, reg, 7) })
 	tr.owe(stretch{From: ttNow(-time.Minute)}, whyOutage, true)
 	runPart(t, tr.filler)
-	if !until(6*time.Second, func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return len(tr.wanted) == 0 && tr.job == nil }) {
-		t.Errorf("after 6 s: %d users are wanted, and the comparison after an outage has not begun:\n%s", len(tr.wanted), r.logged.tail())
+	if !until(patience, func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return len(tr.wanted) == 0 && tr.job == nil }) {
+		t.Errorf("after %v %d users are wanted, and the comparison after an outage has not begun:\n%s", patience, len(tr.wanted), r.logged.tail())
 	}
 }
 
@@ -370,10 +370,10 @@ func TestFoundDrainNotRetried(t *testing.T) {
 	tr.holdBack(false)
 	until(time.Second, func() bool { return false })
 	direct(true)
-	if !until(5*time.Second, func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return tr.count == 0 }) {
+	if !until(patience, func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return tr.count == 0 }) {
 		tr.mu.Lock()
 		defer tr.mu.Unlock()
-		t.Errorf("5 s after the log answers again %d events are still held back, flooded %t, job %v", tr.count, tr.flooded, tr.job)
+		t.Errorf("%v after the log answers again %d events are still held back, flooded %t, job %v", patience, tr.count, tr.flooded, tr.job)
 	}
 }
 
@@ -440,8 +440,8 @@ func TestFoundFloodHeldWhileDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.guard.troubled.Store(true) // from now on no poll has a reply
-	if !until(4*floodHold, func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return tr.count == 0 }) {
-		t.Errorf("%d events are held back after %v, want %v at most", tr.count, 4*floodHold, floodHold)
+	if !until(patience, func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return tr.count == 0 }) {
+		t.Errorf("%d events are held back after %v, want %v at most", tr.count, patience, floodHold)
 	}
 }
 
