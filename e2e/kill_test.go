@@ -58,7 +58,7 @@ func TestResumeAfterKill(t *testing.T) {
 // kill: how much there is to catch up with does not depend on the machine.
 func TestKillWhilePublishing(t *testing.T) {
 	t.Parallel()
-	const kills, publishers, burst = 5, 4, 2000
+	const kills, publishers, burst = 5, 4, 800
 	pubnub := emulator(t)
 	relay := serve(t, pubnub.Addr())
 	run := newRun(t, relay)
