@@ -44,6 +44,9 @@ type sample struct {
 func BenchmarkSoak(b *testing.B) {
 	for b.Loop() {
 		samples := soak(b)
+		if len(samples) < 3 {
+			b.Fatalf("%d samples, want three or more to compare: give -soak more time", len(samples))
+		}
 		if *soakSVG != "" {
 			if err := os.WriteFile(*soakSVG, []byte(drawSoak(samples)), 0o644); err != nil {
 				b.Fatal(err)
