@@ -56,6 +56,18 @@ func (r *rig) tracking(sh *shard) *track {
 	return t
 }
 
+// attached is a track that begins at a cursor, and the source whose pages it takes.
+func (r *rig) attached(sh *shard, start cursor) (*track, *source) {
+	r.t.Helper()
+	t := r.tracking(sh)
+	t.begin(start)
+	f := sh.b.newSource(sh.b.cfg.Channels, nil, start)
+	if err := f.attach(testContext(r.t), t); err != nil {
+		r.t.Fatal(err)
+	}
+	return t, f
+}
+
 // runPart runs a part of a track until the test ends.
 func runPart(t *testing.T, part func(context.Context)) {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -80,12 +92,7 @@ func TestFoundStaleTrack(t *testing.T) {
 	ctx := testContext(t)
 	start := cursor{ttNow(-time.Second), 1}
 	sh := r.writing(b, 0)
-	first := r.tracking(sh)
-	first.begin(start)
-	f := b.newSource(b.cfg.Channels, nil, start)
-	if err := f.attach(ctx, first); err != nil {
-		t.Fatal(err)
-	}
+	first, f := r.attached(sh, start)
 	f.guard.slot <- struct{}{} // a page is being stored: another shard's writer waits for the log
 	short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
 	defer cancel()
@@ -341,13 +348,8 @@ func TestFoundDrainNotRetried(t *testing.T) {
 	ctx := testContext(t)
 	sh := r.writing(b, 0)
 	start := cursor{ttNow(-time.Second), 1}
-	tr := r.tracking(sh)
-	tr.begin(start)
+	tr, f := r.attached(sh, start)
 	tr.high = ttNow(time.Second) // the page may hold what is stored already
-	f := b.newSource(b.cfg.Channels, nil, start)
-	if err := f.attach(ctx, tr); err != nil {
-		t.Fatal(err)
-	}
 	tr.holdBack(true)
 	p := &page{prev: start, next: cursor{ttNow(0), 1}, messages: []message{note1("user."+userN(1)+".notifications", ttNow(-time.Millisecond), 1)}}
 	if err := f.take(p); err != nil {
@@ -370,10 +372,10 @@ func TestFoundDrainNotRetried(t *testing.T) {
 	tr.holdBack(false)
 	until(time.Second, func() bool { return false })
 	direct(true)
-	if !until(patience, func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return tr.count == 0 }) {
+	if !until(5*time.Second, func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return tr.count == 0 }) {
 		tr.mu.Lock()
 		defer tr.mu.Unlock()
-		t.Errorf("%v after the log answers again %d events are still held back, flooded %t, job %v", patience, tr.count, tr.flooded, tr.job)
+		t.Errorf("5 s after the log answers again %d events are still held back, flooded %t, job %v", tr.count, tr.flooded, tr.job)
 	}
 }
 
@@ -425,12 +427,7 @@ func TestFoundFloodHeldWhileDown(t *testing.T) {
 	b := r.bare()
 	sh := r.writing(b, 0)
 	start := cursor{ttNow(-time.Second), 1}
-	tr := r.tracking(sh)
-	tr.begin(start)
-	f := b.newSource(b.cfg.Channels, nil, start)
-	if err := f.attach(testContext(t), tr); err != nil {
-		t.Fatal(err)
-	}
+	tr, f := r.attached(sh, start)
 	runPart(t, tr.drainer)
 	p := &page{prev: start, next: cursor{ttNow(0), 1}}
 	for i := range fullPage {
@@ -440,8 +437,8 @@ func TestFoundFloodHeldWhileDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.guard.troubled.Store(true) // from now on no poll has a reply
-	if !until(patience, func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return tr.count == 0 }) {
-		t.Errorf("%d events are held back after %v, want %v at most", tr.count, patience, floodHold)
+	if !until(4*floodHold, func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return tr.count == 0 }) {
+		t.Errorf("%d events are held back after %v, want %v at most", tr.count, 4*floodHold, floodHold)
 	}
 }
 

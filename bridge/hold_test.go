@@ -100,16 +100,10 @@ func TestRepeatedHeldBack(t *testing.T) {
 	t.Parallel()
 	const n, most = 500, 20
 	r := newRig(t, 1, pubnubtest.Config{})
-	ctx, b := testContext(t), r.bare()
-	sh := r.writing(b, 0)
-	tr := r.tracking(sh)
+	ctx, sh := testContext(t), r.writing(r.bare(), 0)
 	start := cursor{ttNow(-time.Second), 1}
-	tr.begin(start)
+	tr, f := r.attached(sh, start)
 	tr.high = ttNow(time.Second) // the page may hold what is stored already
-	f := b.newSource(b.cfg.Channels, nil, start)
-	if err := f.attach(ctx, tr); err != nil {
-		t.Fatal(err)
-	}
 	tr.holdBack(true)
 	p := &page{prev: start, next: cursor{ttNow(0), 1}}
 	for i := range n {
