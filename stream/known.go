@@ -8,6 +8,8 @@ import (
 	"strconv"
 
 	"github.com/nats-io/nats.go"
+
+	"reprise/hlc"
 )
 
 // knownMost bounds the ids that a writer remembers, about 1 MiB. What is older
@@ -19,23 +21,30 @@ const knownMost = 8192
 // duplicate inside the pipeline would refuse everything behind it.
 type known struct {
 	prints map[string]uint64
-	order  []string // ring of ids, oldest at next
+	order  []learned // ring, oldest at next
 	next   int
+	covers hlc.Timestamp // of every event of the shard that bears a greater stamp the id is remembered
 }
 
-func newKnown() known {
-	return known{prints: make(map[string]uint64), order: make([]string, 0, knownMost)}
+type learned struct {
+	id    string
+	after hlc.Timestamp // what was learned before bears a stamp up to this
+}
+
+func newKnown(covers hlc.Timestamp) known {
+	return known{prints: make(map[string]uint64), order: make([]learned, 0, knownMost), covers: covers}
 }
 
 // admit says under which id ev is to be stored, and whether it is to be stored
-// at all: not fresh means that it is known under that id.
-func (k *known) admit(ev Event) (id string, fresh bool) {
+// at all: not fresh means that it is known under that id. The newest stamp that
+// was given is last.
+func (k *known) admit(ev Event, last hlc.Timestamp) (id string, fresh bool) {
 	bytes := fingerprint(ev)
 	id = ev.ID
 	for n := 1; ; n++ {
 		there, ok := k.prints[id]
 		if !ok {
-			k.learn(id, bytes)
+			k.learn(id, bytes, last)
 			return id, true
 		}
 		if there == bytes || ev.Once {
@@ -45,15 +54,17 @@ func (k *known) admit(ev Event) (id string, fresh bool) {
 	}
 }
 
-// learn remembers id, forgetting the oldest when there are knownMost.
-func (k *known) learn(id string, bytes uint64) {
+// learn remembers id, forgetting the oldest when there are knownMost. What was
+// learned before bears a stamp up to after.
+func (k *known) learn(id string, bytes uint64, after hlc.Timestamp) {
 	if _, ok := k.prints[id]; !ok {
 		if len(k.order) < knownMost {
-			k.order = append(k.order, id)
+			k.order = append(k.order, learned{id, after})
 		} else {
-			delete(k.prints, k.order[k.next])
-			k.order[k.next] = id
+			delete(k.prints, k.order[k.next].id)
+			k.order[k.next] = learned{id, after}
 			k.next = (k.next + 1) % knownMost
+			k.covers = max(k.covers, k.order[k.next].after)
 		}
 	}
 	k.prints[id] = bytes
@@ -97,6 +108,7 @@ func (k *known) unknown(events []Event) []Event {
 // checkpoint between them leave their markers there.
 func (w *Writer) loadKnown(ctx context.Context, saved []Checkpoint) error {
 	const atLeast, atMost = 1024, 1 << 16
+	w.known = newKnown(w.last.Hlc)
 	last := w.head - window
 	from := last - min(last, atLeast) + 1
 	if len(saved) == 0 {
@@ -112,12 +124,12 @@ func (w *Writer) loadKnown(ctx context.Context, saved []Checkpoint) error {
 			r, err := parseDirect(m)
 			next = r.Seq + 1
 			if err == nil && r.ID != "" && r.Kind == KindEvent && r.Seq <= last {
-				w.known.learn(r.ID, printOf(r))
+				w.known.learn(r.ID, printOf(r), r.Hlc-1)
 			}
 			return nil
 		})
 		if errors.Is(err, errNoMessage) {
-			return nil
+			return nil // erased, or of a replica that lags: it covers nothing
 		}
 		if err != nil {
 			return wrap("load ids", err)
@@ -126,6 +138,9 @@ func (w *Writer) loadKnown(ctx context.Context, saved []Checkpoint) error {
 			return nil
 		}
 		from = next
+	}
+	if len(w.known.order) > 0 {
+		w.known.covers = w.known.order[w.known.next].after
 	}
 	return nil
 }

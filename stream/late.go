@@ -14,7 +14,14 @@ import (
 // recall asks a writer which ids it does not remember.
 type recall struct {
 	events []Event
-	done   chan<- []Event // sent to once by run; room for one
+	done   chan<- recalled // sent to once by run; room for one
+}
+
+// recalled is the answer. Every id in the log with a stamp greater than covers is
+// remembered.
+type recalled struct {
+	unknown []Event
+	covers  hlc.Timestamp
 }
 
 // AppendLate appends those of events that the log does not have under their
@@ -23,27 +30,27 @@ type recall struct {
 // ids are compared, not bytes: PubNub's history may write a message otherwise
 // than its feed did.
 //
-// It reads the user's log where the writer's own memory of ids does not reach:
-// all of it since then once, and then what has come since the last time. Errors: ErrDeposed, ErrClosed, ctx's, and
-// what [Log.Read] returns.
+// It reads the user's log only where the writer's own memory of ids does not
+// reach: all of it since then once, and what has come since the last time when the
+// memory has moved past that. Errors: ErrDeposed, ErrClosed, ctx's, and what
+// [Log.Read] returns.
 func (w *Writer) AppendLate(ctx context.Context, user string, since time.Time, events []Event) (appended int, err error) {
-	fresh, err := w.unknown(ctx, events)
+	own, err := w.recall(ctx, events)
 	if err != nil {
 		return 0, err
 	}
-	if len(fresh) == 0 {
+	if len(own.unknown) == 0 {
 		w.repeated(ctx, len(events))
 		return 0, nil
 	}
 	w.lookMu.Lock()
 	defer w.lookMu.Unlock()
-	there, err := w.lookup(ctx, user, since)
+	own, there, err := w.lookup(ctx, user, before(since), events)
 	if err != nil {
 		return 0, err
 	}
-	for _, ev := range fresh {
-		hash := maphash.String(printSeed, ev.ID)
-		if _, found := there.ids[hash]; found {
+	for _, ev := range own.unknown {
+		if _, found := there[maphash.String(printSeed, ev.ID)]; found {
 			continue
 		}
 		ev.Once = true
@@ -62,17 +69,18 @@ func (w *Writer) repeated(ctx context.Context, n int) {
 	w.log.inst.duplicates.Add(ctx, int64(n))
 }
 
-// unknown returns the events whose ids the writer does not remember.
-func (w *Writer) unknown(ctx context.Context, events []Event) ([]Event, error) {
-	done := make(chan []Event, 1)
+// recall returns the events whose ids the writer does not remember, and how far
+// it remembers.
+func (w *Writer) recall(ctx context.Context, events []Event) (recalled, error) {
+	done := make(chan recalled, 1)
 	if err := w.do(ctx, op{ask: &recall{events: events, done: done}}); err != nil {
-		return nil, err
+		return recalled{}, err
 	}
 	select {
-	case some := <-done:
-		return some, nil
+	case own := <-done:
+		return own, nil
 	case <-w.stop:
-		return nil, w.Err()
+		return recalled{}, w.Err()
 	}
 }
 
@@ -86,24 +94,41 @@ type looked struct {
 	ids      map[uint64]struct{}
 }
 
-// lookup returns the ids in user's log since t. Called with lookMu held.
-func (w *Writer) lookup(ctx context.Context, user string, t time.Time) (*looked, error) {
-	from := before(t)
-	l := w.looked[user]
-	if l == nil || from < l.from {
-		w.forgetLooked(user)
-		l = &looked{from: from, to: from, ids: make(map[uint64]struct{})}
-		w.looked[user] = l
-		w.lookedIDs++ // one without ids takes room too
+// lookup returns which of events the writer does not remember, and hashes of the
+// ids that user's log has after from beyond what it remembers, or of more. Called
+// with lookMu held.
+func (w *Writer) lookup(ctx context.Context, user string, from hlc.Timestamp, events []Event) (own recalled, ids map[uint64]struct{}, err error) {
+	for {
+		if own, err = w.recall(ctx, events); err != nil || own.covers <= from {
+			return own, nil, err
+		}
+		l := w.looked[user]
+		if l == nil || from < l.from {
+			w.forgetLooked(user)
+			l = &looked{from: from, to: from, ids: make(map[uint64]struct{})}
+			w.looked[user] = l
+			w.lookedIDs++ // one without ids takes room too
+		}
+		if own.covers <= l.to {
+			return own, l.ids, nil
+		}
+		if err := w.look(ctx, user, l); err != nil {
+			w.forgetLooked(user) // some of it may be missing
+			return own, nil, err
+		}
 	}
+}
+
+// look reads user's log to its end. That is behind what the writer has forgotten:
+// more are remembered than can be under way.
+func (w *Writer) look(ctx context.Context, user string, l *looked) error {
 	to, err := w.each(ctx, user, l.to, func(r *Record) {
 		before := len(l.ids)
 		l.ids[maphash.String(printSeed, r.ID)] = struct{}{}
 		w.lookedIDs += len(l.ids) - before
 	})
 	if err != nil {
-		w.forgetLooked(user) // some of it may be missing
-		return nil, err
+		return err
 	}
 	l.to = to
 	for other := range w.looked {
@@ -114,7 +139,7 @@ func (w *Writer) lookup(ctx context.Context, user string, t time.Time) (*looked,
 			w.forgetLooked(other)
 		}
 	}
-	return l, nil
+	return nil
 }
 
 func (w *Writer) forgetLooked(user string) {
@@ -137,18 +162,18 @@ type Kept struct {
 // Since lists the events of user that were stored at or after t, by the log's
 // own clock, oldest first, up to what was appended before the call.
 func (w *Writer) Since(ctx context.Context, user string, t time.Time) (all []Kept, err error) {
+	if err := w.Flush(ctx); err != nil {
+		return nil, err
+	}
 	_, err = w.each(ctx, user, before(t), func(r *Record) {
 		all = append(all, Kept{ID: r.ID, Timetoken: r.Timetoken, Position: r.Position})
 	})
 	return all, err
 }
 
-// each calls fn for the events of user after a stamp, up to what was appended
-// before the call, and returns up to where that was.
+// each calls fn for the stored events of user after a stamp, and returns up to
+// where that was.
 func (w *Writer) each(ctx context.Context, user string, after hlc.Timestamp, fn func(*Record)) (hlc.Timestamp, error) {
-	if err := w.Flush(ctx); err != nil {
-		return after, err
-	}
 	upTo := w.Stats().Last
 	at := Position{Hlc: after}
 	for at.Hlc < upTo.Hlc {

@@ -2,8 +2,11 @@ package stream
 
 import (
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 )
 
 // TestAppendLate appends what a log has, hundreds of events ago, to a writer
@@ -52,6 +55,54 @@ func TestAppendLate(t *testing.T) {
 	}
 }
 
+// TestAppendLateReads has a page after page with late events of the same users:
+// the log of each is read once, and again when the writer has forgotten what it
+// appended itself since.
+func TestAppendLateReads(t *testing.T) {
+	t.Parallel()
+	const pages, users = 20, 10
+	l := openLog(t, nil)
+	began := time.Now().Add(-time.Second)
+	w := acquire(t, l, 0)
+	var reads atomic.Int64
+	if _, err := l.nc.Subscribe("$JS.API.DIRECT.GET.>", func(*nats.Msg) { reads.Add(1) }); err != nil {
+		t.Fatal(err)
+	}
+	late := func(user string, from, to, want int) {
+		t.Helper()
+		var events []Event
+		for n := from; n < to; n++ {
+			events = append(events, event(user, n))
+		}
+		if got, err := w.AppendLate(t.Context(), user, began, events); got != want || err != nil {
+			t.Fatalf("AppendLate(%s, %d to %d) = %d, %v, want %d", user, from, to, got, err, want)
+		}
+	}
+	count := func() int64 {
+		t.Helper()
+		if err := l.nc.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		return reads.Load()
+	}
+	for page := range pages {
+		for u := range users {
+			late(userN(u), page, page+2, 2-min(page, 1)) // one of them came with the page before
+		}
+	}
+	first := count()
+	if first > 3*users {
+		t.Errorf("%d requests to read the log for %d pages of %d users, want a few for each user", first, pages, users)
+	}
+	appendAll(t, w, alice, 0, 10)
+	appendAll(t, w, bob, 0, knownMost)
+	late(userN(0), 0, pages+2, 1)
+	late(alice, 0, 11, 1)
+	if got := count(); got == first {
+		t.Error("the log was not read again, although the writer remembers none of it")
+	}
+}
+
 // TestLanesHaveBookmarksOfTheirOwn and the writer remembers the ids behind the
 // oldest of them.
 func TestLanesHaveBookmarksOfTheirOwn(t *testing.T) {
@@ -81,8 +132,8 @@ func TestLanesHaveBookmarksOfTheirOwn(t *testing.T) {
 	for n := 1; n < 4001; n++ {
 		all = append(all, event(alice, n))
 	}
-	if fresh, err := next.unknown(t.Context(), all); len(fresh) != 0 || err != nil {
-		t.Errorf("%d of 4,000 events behind a lane's bookmark are not remembered, %v", len(fresh), err)
+	if own, err := next.recall(t.Context(), all); len(own.unknown) != 0 || err != nil {
+		t.Errorf("%d of 4,000 events behind a lane's bookmark are not remembered, %v", len(own.unknown), err)
 	}
 	if _, err := next.Bookmark(t.Context(), "a.b"); err == nil {
 		t.Error("Bookmark(a.b) = nil, want an error")

@@ -55,12 +55,12 @@ func (w *Writer) accept(ctx context.Context, o op) {
 		return
 	}
 	if o.ask != nil {
-		o.ask.done <- w.known.unknown(o.ask.events)
+		o.ask.done <- recalled{w.known.unknown(o.ask.events), w.known.covers}
 		return
 	}
 	f := flying{ev: o.ev, marker: o.marker, gap: o.gap}
 	if !o.marker {
-		id, fresh := w.known.admit(o.ev)
+		id, fresh := w.known.admit(o.ev, w.clock.Last())
 		if !fresh {
 			w.count(func(s *WriterStats) { s.Duplicates++ })
 			w.log.inst.duplicates.Add(ctx, 1)

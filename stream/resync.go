@@ -80,10 +80,10 @@ func (w *Writer) identify(ctx context.Context, at Position) error {
 		if errors.Is(err, errNoMessage) && f.seq > at.Seq {
 			// The server remembers an id whose record it has lost: only another id helps.
 			w.log.logger.Error("a duplicate of a record that is not there", "shard", w.shard, "id", f.id, "seq", f.seq, "end", at.Seq)
-			w.known.learn(f.id, 0)
+			w.known.learn(f.id, 0, w.clock.Last())
 			again := f.ev
 			again.Once = false
-			if id, fresh := w.known.admit(again); fresh {
+			if id, fresh := w.known.admit(again, w.clock.Last()); fresh {
 				f.id, f.state = id, inFlight
 				w.conflict(ctx, f)
 			}
@@ -104,8 +104,8 @@ func (w *Writer) identify(ctx context.Context, at Position) error {
 			continue
 		}
 		if there := printOf(r); there != fingerprint(f.ev) && !f.ev.Once {
-			w.known.learn(f.id, there)
-			if id, fresh := w.known.admit(f.ev); fresh {
+			w.known.learn(f.id, there, w.clock.Last())
+			if id, fresh := w.known.admit(f.ev, w.clock.Last()); fresh {
 				f.id, f.state = id, inFlight
 				w.conflict(ctx, f)
 			}

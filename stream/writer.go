@@ -145,8 +145,8 @@ func newWriter(l *Log, shard int, le *lease) *Writer {
 		ops:   make(chan op, opsAhead), acks: make(chan *nats.Msg, 4*window),
 		inbox: nats.NewInbox() + ".",
 		stop:  make(chan struct{}), done: make(chan struct{}),
-		known: newKnown(), looked: make(map[string]*looked),
-		msg: &nats.Msg{Header: make(nats.Header)},
+		looked: make(map[string]*looked),
+		msg:    &nats.Msg{Header: make(nats.Header)},
 	}
 }
 
