@@ -25,9 +25,9 @@ const (
 type want struct {
 	from   string
 	done   func(ctx context.Context) error // called when all of it is in the log
-	since  time.Time
-	hold   bool // what comes is held back
-	looked bool // history was read once
+	since  time.Time                       // when the feed began to hand out what comes; zero is not yet
+	hold   bool                            // what comes is held back
+	looked bool                            // history was read once
 }
 
 // filler compares history with the log whenever that is owed, until ctx ends.
@@ -94,6 +94,9 @@ func (t *track) fillWanted(ctx context.Context) (wait time.Duration, err error) 
 		batch := make(map[string]*want)
 		from := ""
 		for user, w := range t.wanted {
+			if w.since.IsZero() {
+				continue
+			}
 			if due := w.since.Add(historyLag); w.looked && time.Until(due) > 0 {
 				wait = min(wait, time.Until(due))
 			} else if len(batch) < fillUsers {

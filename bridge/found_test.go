@@ -307,6 +307,7 @@ func TestFoundAssignConflict(t *testing.T) {
 	tr := r.tracking(sh)
 	tr.begin(cursor{ttNow(-time.Second), 1})
 	tr.want(userN(1), ttNow(-time.Minute), func(ctx context.Context) error { return r.log.Assign(ctx, reg, 7) })
+	tr.joined(userN(1))
 	tr.owe(stretch{From: ttNow(-time.Minute)}, whyOutage, true)
 	runPart(t, tr.filler)
 	if !until(patience, func() bool { tr.mu.Lock(); defer tr.mu.Unlock(); return len(tr.wanted) == 0 && tr.job == nil }) {

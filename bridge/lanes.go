@@ -38,8 +38,9 @@ type lanes struct {
 
 // lane is one client of PubNub, and the users in its groups.
 type lane struct {
-	n     int
-	track *track // nil before start has returned
+	n       int
+	track   *track // nil before begin has returned
+	polling bool
 
 	mu    sync.Mutex
 	users []string // in no order
@@ -169,12 +170,9 @@ func (ln *lane) sorted(context.Context) ([]string, error) {
 	return slices.Compact(all), nil
 }
 
-// start polls for a lane, unless that is done already.
-func (l *lanes) start(ln *lane) {
-	if ln.track != nil {
-		return
-	}
-	for fails := 0; ; fails++ {
+// begin sees to it that a lane has its track, as it was left, unless ctx ends before.
+func (l *lanes) begin(ln *lane) error {
+	for fails := 0; ln.track == nil; fails++ {
 		t, err := l.track(ln)
 		if err == nil {
 			ln.track = t
@@ -182,9 +180,18 @@ func (l *lanes) start(ln *lane) {
 		}
 		l.sh.b.cfg.Logger.Warn("a lane cannot be begun yet", "shard", l.sh.writer.Shard(), "lane", ln.n, "err", err)
 		if !pause(l.ctx, fails) {
-			return
+			return l.ctx.Err()
 		}
 	}
+	return nil
+}
+
+// start polls for a lane, unless that is done already.
+func (l *lanes) start(ln *lane) {
+	if ln.polling || l.begin(ln) != nil {
+		return
+	}
+	ln.polling = true
 	var groups []string
 	for i := range laneGroups {
 		groups = append(groups, l.sh.groupName(ln.n*laneGroups+i))
@@ -226,29 +233,33 @@ func (l *lanes) everybodys() error {
 // repeats it all, which does no harm.
 func (l *lanes) join(fresh []stream.Registration) (map[string]int, error) {
 	placed := make(map[string]int)
-	channels := make(map[int][]string)
+	users := make(map[int][]string)
 	for _, r := range fresh {
 		place := l.place()
 		l.count(place)
 		placed[r.User] = place
-		channels[place] = append(channels[place], l.sh.b.channelsOf(r.User)...)
-	}
-	for place, names := range channels {
-		if err := l.toGroup(place, names); err != nil {
+		users[place] = append(users[place], r.User)
+		ln := l.lane(place / laneGroups)
+		if err := l.begin(ln); err != nil {
 			return nil, err
 		}
-		l.start(l.lane(place / laneGroups))
-	}
-	for _, r := range fresh {
-		place := placed[r.User]
-		ln := l.lane(place / laneGroups)
 		ln.add(r.User)
-		if ln.track == nil {
-			return nil, l.ctx.Err()
-		}
+		// Before the lane that polls already is handed out the first event.
 		ln.track.want(r.User, timetokenAt(r.At.Add(-fillMargin)), func(ctx context.Context) error {
 			return l.sh.b.cfg.Log.Assign(ctx, r, place)
 		})
+	}
+	for place, some := range users {
+		var channels []string
+		for _, user := range some {
+			channels = append(channels, l.sh.b.channelsOf(user)...)
+		}
+		if err := l.toGroup(place, channels); err != nil {
+			return nil, err
+		}
+		ln := l.lane(place / laneGroups)
+		l.start(ln)
+		ln.track.joined(some...)
 	}
 	return placed, nil
 }
@@ -270,11 +281,20 @@ func (l *lanes) toGroup(place int, channels []string) error {
 	}
 }
 
-// want has the history of one user compared, whose events are held back until
-// then; done is called when it is in the log.
+// want has the history of one user compared once the user has joined; what comes
+// is held back until then. done is called when it is in the log.
 func (t *track) want(user, from string, done func(context.Context) error) {
 	t.mu.Lock()
-	t.wanted[user] = &want{from: from, done: done, since: time.Now(), hold: !t.calm()}
+	defer t.mu.Unlock()
+	t.wanted[user] = &want{from: from, done: done, hold: !t.calm()}
+}
+
+// joined notes that the feed hands out what is published for users from now on.
+func (t *track) joined(users ...string) {
+	t.mu.Lock()
+	for _, user := range users {
+		t.wanted[user].since = time.Now()
+	}
 	t.mu.Unlock()
 	kick(t.fillSoon)
 }

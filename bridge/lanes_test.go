@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -84,6 +85,34 @@ func TestLanes(t *testing.T) {
 	if strings.Contains(r.logged.String(), "level=ERROR") {
 		t.Errorf("an error was logged: %s", r.logged.tail())
 	}
+}
+
+// TestJoinALaneThatPolls registers a user whose events the feed begins to hand out
+// before PubNub's answer says so: what was published before stays before them.
+func TestJoinALaneThatPolls(t *testing.T) {
+	t.Parallel()
+	r := lanesRig(t, 1)
+	r.follow()
+	r.start()
+	r.register(userN(0))
+	r.publishNumbered(0, 1, 1)
+	r.events(1)
+	r.assigned(1)
+	publish := func(from, to int) {
+		for n := from; n < to; n++ {
+			r.pubnub.Publish("user."+userN(1)+".notifications", fmt.Appendf(nil, `{"n":%d}`, n))
+		}
+	}
+	publish(0, 5)
+	late := r.pubnub.Inject(pubnubtest.Fault{Kind: pubnubtest.Stall, Endpoint: pubnubtest.Groups, Times: 1})
+	r.register(userN(1))
+	if err := late.WaitHits(testContext(t), 1); err != nil {
+		t.Fatal(err)
+	}
+	publish(5, 10)
+	r.noMore(userN(0)) // which the same poll hands out behind them
+	late.Clear()
+	checkNumbered(t, r.events(10), 10)
 }
 
 // TestLanesFill fills more than one lane: each of 6,700 users has an event that

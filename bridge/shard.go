@@ -153,6 +153,7 @@ func (t *track) followNew(ctx context.Context) {
 			t.mu.Unlock()
 			if from != "" && r.At.After(began.Add(-historyLag)) {
 				t.want(r.User, from, func(context.Context) error { return nil })
+				t.joined(r.User)
 			}
 		}, func() {})
 		if err != nil {
