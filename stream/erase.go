@@ -32,6 +32,9 @@ func (w *Writer) Erase(ctx context.Context, user string, before hlc.Timestamp) (
 	if err := w.do(ctx, op{marker: true}); err != nil {
 		return 0, err
 	}
+	if err := w.Flush(ctx); err != nil {
+		return 0, err
+	}
 	var all []uint64
 	if _, err := w.each(ctx, user, 0, func(r *Record) {
 		if r.Hlc < before {

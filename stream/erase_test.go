@@ -99,6 +99,21 @@ func TestErase(t *testing.T) {
 
 const tablet = "d0000000-0000-4000-8000-000000000004"
 
+func TestEraseWhatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	l := openLog(t, nil)
+	w := acquire(t, l, 0)
+	const n = 2 * window
+	for i := range n {
+		if err := w.Append(t.Context(), event(alice, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if erased, err := w.Erase(t.Context(), alice, math.MaxUint64); err != nil || erased != n {
+		t.Errorf("Erase(alice) = %d, %v, want %d", erased, err, n)
+	}
+}
+
 func TestFootprintAndEraseRest(t *testing.T) {
 	t.Parallel()
 	l := openLog(t, nil)

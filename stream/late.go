@@ -81,6 +81,8 @@ func (w *Writer) recall(ctx context.Context, events []Event) (recalled, error) {
 		return own, nil
 	case <-w.stop:
 		return recalled{}, w.Err()
+	case <-ctx.Done():
+		return recalled{}, ctx.Err()
 	}
 }
 
@@ -112,25 +114,24 @@ func (w *Writer) lookup(ctx context.Context, user string, from hlc.Timestamp, ev
 		if own.covers <= l.to {
 			return own, l.ids, nil
 		}
-		if err := w.look(ctx, user, l); err != nil {
-			w.forgetLooked(user) // some of it may be missing
+		if err := w.look(ctx, user, l, own.covers); err != nil {
 			return own, nil, err
 		}
 	}
 }
 
-// look reads user's log to its end. That is behind what the writer has forgotten:
+// look reads user's log to its end. All that there is up to covers is stored, for
 // more are remembered than can be under way.
-func (w *Writer) look(ctx context.Context, user string, l *looked) error {
+func (w *Writer) look(ctx context.Context, user string, l *looked, covers hlc.Timestamp) error {
 	to, err := w.each(ctx, user, l.to, func(r *Record) {
 		before := len(l.ids)
 		l.ids[maphash.String(printSeed, r.ID)] = struct{}{}
 		w.lookedIDs += len(l.ids) - before
 	})
-	if err != nil {
+	if l.to = to; err != nil {
 		return err
 	}
-	l.to = to
+	l.to = max(to, covers)
 	for other := range w.looked {
 		if w.lookedIDs <= lookups {
 			break
@@ -171,17 +172,24 @@ func (w *Writer) Since(ctx context.Context, user string, t time.Time) (all []Kep
 	return all, err
 }
 
+// readTries is how often a writer tries to read on where it comes no farther.
+const readTries = 8
+
 // each calls fn for the stored events of user after a stamp, and returns up to
-// where that was.
+// where that was, after an error too.
 func (w *Writer) each(ctx context.Context, user string, after hlc.Timestamp, fn func(*Record)) (hlc.Timestamp, error) {
 	upTo := w.Stats().Last
 	at := Position{Hlc: after}
-	for at.Hlc < upTo.Hlc {
+	for fails := 0; at.Hlc < upTo.Hlc; {
 		chunk, err := w.log.Read(ctx, user, at, upTo)
 		// What retention has taken meanwhile is older than all that is looked for.
 		if err != nil && !errors.Is(err, ErrTrimmed) {
-			return at.Hlc, err
+			if fails++; fails == readTries || w.Err() != nil || !retry(ctx, fails) {
+				return at.Hlc, err
+			}
+			continue
 		}
+		fails = 0
 		for i := range chunk.Records {
 			fn(&chunk.Records[i])
 		}

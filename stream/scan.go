@@ -308,11 +308,16 @@ func (sc *scan) hand(p *part) {
 	sc.bytes -= bytes
 }
 
-// fail ends all reads that wait.
+// fail ends all reads that wait: with how far the scan has come, if it has come to
+// them, so that scans that are cut again and again come to an end together.
 func (sc *scan) fail(err error) {
 	for _, parts := range sc.users {
 		for _, p := range slices.Clone(parts) {
-			if p.read != nil {
+			switch {
+			case p.read == nil:
+			case sc.at.Seq >= p.from:
+				sc.hand(p)
+			default:
 				p.read.err = err
 				close(p.read.done)
 				sc.drop(p)

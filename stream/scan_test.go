@@ -113,6 +113,38 @@ func (b *syncBuffer) String() string {
 	return b.buf.String()
 }
 
+// TestScansThatAreCut has every scan end after 50 records, as under a connection
+// that is cut again and again: what each has read is not read again.
+func TestScansThatAreCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const records, each = 1000, 50
+		q := &scans{logger: slog.New(slog.DiscardHandler)}
+		user := userOfScan(0)
+		q.read = func(first uint64, _ string, take func(*Record) bool) error {
+			for seq := first; seq < first+each && seq <= records; seq++ {
+				if !take(&Record{Kind: KindEvent, User: user, Position: scanAt(int(seq))}) {
+					return nil
+				}
+			}
+			return errReconnected
+		}
+		at, upTo := Position{}, scanAt(records)
+		for n := 0; at != upTo; n++ {
+			chunk, err := q.do(t.Context(), &farRead{user: user, after: at, from: at.Seq + 1, upTo: upTo, last: records})
+			if err != nil || n > 2*records/each {
+				t.Fatalf("after %d reads at %v: %v, want all %d records by then", n, at, err, records)
+			}
+			for i, r := range chunk.Records {
+				if r.Seq != at.Seq+uint64(i)+1 {
+					t.Fatalf("record %d comes behind %d", r.Seq, at.Seq+uint64(i))
+				}
+			}
+			at = chunk.Next
+		}
+		time.Sleep(2 * scanPatience)
+	})
+}
+
 // TestScansAtRandom has readers of a log in memory come, read at their own pace,
 // give up and come back, while scans stumble: each gets what lies in its stretch,
 // once and in order.
