@@ -74,7 +74,7 @@ func (c *comparison) behind() string {
 }
 
 // compare does users, and calls did for each: everything of theirs that history
-// has is in the log when it returns nil.
+// has is in the log when it returns nil, but for users who are new.
 func (c *comparison) compare(ctx context.Context, users []string, did func(user string)) error {
 	b := c.t.b
 	var channels []string
@@ -122,8 +122,13 @@ func (c *comparison) count(ctx context.Context, channels []string) (counts map[s
 	return counts, nil
 }
 
-// user does one user.
+// user does one user. One who is new is left to the comparison that they wait for:
+// what came before, which this one need not reach back to, belongs before the rest.
 func (c *comparison) user(ctx context.Context, user string, counts map[string]int) error {
+	if c.why != whyNew && c.t.isNew(user) {
+		return nil
+	}
+	defer func(at time.Time) { c.counted = at }(c.counted)
 	total := 0
 	for _, channel := range c.t.b.channelsOf(user) {
 		total += counts[channel]

@@ -64,10 +64,11 @@
 // users who are not compared yet is held back, 10,000 messages, 64 MiB or 30 s
 // at most, and put behind what history has, in order of timetokens. Otherwise,
 // and when a bound is reached, what was missing is appended at the log's end:
-// the log is in order of arrival. After a false alarm nothing is held back for
-// a quarter of a minute, and neither where two bridges before died at the same cursor:
-// what is held back keeps the cursor where it is. How far a comparison has come
-// is kept with the checkpoint.
+// the log is in order of arrival. For users who are registered the 30 s begin anew
+// whenever PubNub has answered for some of them. After a false alarm nothing is held
+// back for a quarter of a minute, but for new users, and nothing at all where two
+// bridges before died at the same cursor: what is held back keeps the cursor where it
+// is. How far a comparison has come is kept with the checkpoint.
 //
 // After a flood only its own stretch is compared: history is counted from a
 // second before its first page to its last, and read for those users of whom

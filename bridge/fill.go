@@ -25,9 +25,9 @@ const (
 type want struct {
 	from   string
 	done   func(ctx context.Context) error // called when all of it is in the log
-	since  time.Time                       // when the feed began to hand out what comes; zero is not yet
+	joined bool                            // the feed hands out what comes
 	hold   bool                            // what comes is held back
-	looked bool                            // history was read once
+	looked time.Time                       // when history was read first; zero is not yet
 }
 
 // filler compares history with the log whenever that is owed, until ctx ends.
@@ -85,6 +85,14 @@ func (t *track) fillDue(ctx context.Context) (wait time.Duration, err error) {
 	}
 }
 
+// isNew tells whether user's history is wanted and has not been read.
+func (t *track) isNew(user string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	w := t.wanted[user]
+	return w != nil && w.looked.IsZero()
+}
+
 // fillWanted compares users who were registered just now, as far as that is
 // due, and returns when more of it will be.
 func (t *track) fillWanted(ctx context.Context) (wait time.Duration, err error) {
@@ -94,12 +102,11 @@ func (t *track) fillWanted(ctx context.Context) (wait time.Duration, err error) 
 		batch := make(map[string]*want)
 		from := ""
 		for user, w := range t.wanted {
-			if w.since.IsZero() {
-				continue
-			}
-			if due := w.since.Add(historyLag); w.looked && time.Until(due) > 0 {
-				wait = min(wait, time.Until(due))
-			} else if len(batch) < fillUsers {
+			switch due := time.Until(w.looked.Add(historyLag)); {
+			case !w.joined:
+			case due > 0:
+				wait = min(wait, due)
+			case len(batch) < fillUsers:
 				batch[user], from = w, oldestTimetoken(from, w.from)
 			}
 		}
@@ -113,6 +120,7 @@ func (t *track) fillWanted(ctx context.Context) (wait time.Duration, err error) 
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		}
+		began := time.Now()
 		c := &comparison{t: t, stretch: stretch{From: from}, why: whyNew}
 		if c.dead, err = t.b.cfg.Log.BuriedSince(ctx, timeOf(from).Add(-lookBack)); err != nil {
 			return 0, err
@@ -122,8 +130,11 @@ func (t *track) fillWanted(ctx context.Context) (wait time.Duration, err error) 
 		}
 		for user, w := range batch {
 			t.mu.Lock()
-			final := w.looked
-			w.looked, w.hold = true, false
+			final := !w.looked.IsZero()
+			w.hold = false
+			if !final {
+				w.looked = began
+			}
 			t.mu.Unlock()
 			if !final {
 				continue
@@ -139,6 +150,9 @@ func (t *track) fillWanted(ctx context.Context) (wait time.Duration, err error) 
 			}
 			t.mu.Unlock()
 		}
+		t.mu.Lock()
+		t.answered()
+		t.mu.Unlock()
 		kick(t.drainSoon)
 		if err != nil {
 			return wait, err
@@ -245,7 +259,7 @@ func (t *track) nextUsers(j *job) (batch []string, last string) {
 	return batch, last
 }
 
-// did notes that user is done: nothing of theirs waits any more.
+// did notes that user is done: nothing of theirs waits for the job any more.
 func (t *track) did(j *job, user string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

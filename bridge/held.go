@@ -36,6 +36,9 @@ func (t *track) hold(ctx context.Context, it *item) bool {
 	u.items = append(u.items, heldItem{*it, t.page})
 	t.count++
 	t.bytes += it.size
+	if !t.holding(it.user) {
+		kick(t.drainSoon) // holding ended while there was no room
+	}
 	return true
 }
 
@@ -185,6 +188,7 @@ func (t *track) release(user string) {
 	defer t.mu.Unlock()
 	if u := t.held[user]; len(u.items) > 0 {
 		u.busy = false
+		kick(t.drainSoon) // it may be held for no other reason than that
 	} else {
 		delete(t.held, user)
 	}

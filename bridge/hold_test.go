@@ -73,6 +73,10 @@ func TestFrailBridge(t *testing.T) {
 		if holds := n < frailStarts; tr.job == nil || tr.job.hold != holds || tr.flooded != holds {
 			t.Errorf("start %d: job %+v, flooded = %t; want both to hold back: %t", n, tr.job, tr.flooded, holds)
 		}
+		tr.want(userN(0), at.timetoken, nil)
+		if holds := n < frailStarts; tr.wanted[userN(0)].hold != holds {
+			t.Errorf("start %d: what comes for a new user is held back: %t, want %t", n, !holds, holds)
+		}
 	}
 	tr := begin()
 	tr.reach(cursor{ttNow(0), 1})
@@ -81,6 +85,10 @@ func TestFrailBridge(t *testing.T) {
 	}
 	if tr = begin(); tr.calm() {
 		t.Error("calm() = true for the first start at a new cursor")
+	}
+	tr.calmUntil = time.Now().Add(time.Hour) // after floods of which nothing was missing
+	if tr.want(userN(0), at.timetoken, nil); !tr.wanted[userN(0)].hold {
+		t.Error("what comes for a new user is not held back while it is calm")
 	}
 	tr.starts = 0 // as carry leaves it
 	if err := tr.save(testContext(t)); err != nil {

@@ -40,10 +40,17 @@ type lanes struct {
 type lane struct {
 	n       int
 	track   *track // nil before begin has returned
+	grouped bool   // PubNub has channels in its groups: others cannot be subscribed to
 	polling bool
 
 	mu    sync.Mutex
 	users []string // in no order
+}
+
+// newcomer is a user who is expected in a group and is not there yet.
+type newcomer struct {
+	user  string
+	place int
 }
 
 func (sh *shard) groupName(place int) string {
@@ -75,6 +82,7 @@ func (sh *shard) carryLanes(ctx context.Context) error {
 	}
 	known := make(map[string]int) // places by user
 	var fresh []stream.Registration
+	var joining []newcomer
 	take := func(r stream.Registration) {
 		at, seen := known[r.User]
 		switch {
@@ -84,7 +92,9 @@ func (sh *shard) carryLanes(ctx context.Context) error {
 				l.count(r.Lane)
 			}
 			known[r.User] = r.Lane
-			l.lane(r.Lane / laneGroups).add(r.User)
+			ln := l.lane(r.Lane / laneGroups)
+			ln.grouped = true
+			ln.add(r.User)
 		case !seen:
 			known[r.User] = stream.NoLane
 			fresh = append(fresh, r)
@@ -112,19 +122,26 @@ func (sh *shard) carryLanes(ctx context.Context) error {
 		if !there {
 			continue
 		}
-		for _, lane := range l.lanes {
-			l.start(lane)
-		}
-		for len(fresh) > 0 && len(coming) == 0 {
-			n := min(len(fresh), joinUsers)
-			placed, err := l.join(fresh[:n])
+		for _, r := range fresh {
+			place, err := l.expect(r)
 			if err != nil {
 				return err
 			}
-			for user, place := range placed {
-				known[user] = place
+			known[r.User] = place
+			joining = append(joining, newcomer{r.User, place})
+		}
+		fresh = nil
+		for _, lane := range l.lanes {
+			if lane.grouped {
+				l.start(lane)
 			}
-			fresh = slices.Clone(fresh[n:])
+		}
+		for len(joining) > 0 && len(coming) == 0 {
+			n := min(len(joining), joinUsers)
+			if err := l.join(joining[:n]); err != nil {
+				return err
+			}
+			joining = slices.Clone(joining[n:])
 		}
 	}
 }
@@ -224,44 +241,49 @@ func (l *lanes) everybodys() error {
 	if err := l.toGroup(0, l.sh.b.cfg.Channels); err != nil {
 		return err
 	}
-	l.lane(0)
+	l.lane(0).grouped = true
 	return nil
 }
 
-// join puts users into groups, and has their history read from when they were
-// registered on; then their registration tells their place. A crash before that
-// repeats it all, which does no harm.
-func (l *lanes) join(fresh []stream.Registration) (map[string]int, error) {
-	placed := make(map[string]int)
-	users := make(map[int][]string)
-	for _, r := range fresh {
-		place := l.place()
-		l.count(place)
-		placed[r.User] = place
-		users[place] = append(users[place], r.User)
-		ln := l.lane(place / laneGroups)
-		if err := l.begin(ln); err != nil {
-			return nil, err
-		}
-		ln.add(r.User)
-		// Before the lane that polls already is handed out the first event.
-		ln.track.want(r.User, timetokenAt(r.At.Add(-fillMargin)), func(ctx context.Context) error {
-			return l.sh.b.cfg.Log.Assign(ctx, r, place)
-		})
+// expect gives a user a place, and has what comes for them held back until their
+// history has been read from when they were registered on; then their registration
+// tells the place. That is before their lane polls, or is handed out the first of
+// it: after a crash they may be in a group already.
+func (l *lanes) expect(r stream.Registration) (place int, err error) {
+	place = l.place()
+	l.count(place)
+	ln := l.lane(place / laneGroups)
+	if err := l.begin(ln); err != nil {
+		return 0, err
 	}
-	for place, some := range users {
+	ln.track.want(r.User, timetokenAt(r.At.Add(-fillMargin)), func(ctx context.Context) error {
+		return l.sh.b.cfg.Log.Assign(ctx, r, place)
+	})
+	ln.add(r.User)
+	return place, nil
+}
+
+// join puts users into the groups that are their places. A crash before they are
+// assigned repeats it, which does no harm.
+func (l *lanes) join(some []newcomer) error {
+	groups := make(map[int][]string)
+	for _, n := range some {
+		groups[n.place] = append(groups[n.place], n.user)
+	}
+	for place, users := range groups {
 		var channels []string
-		for _, user := range some {
+		for _, user := range users {
 			channels = append(channels, l.sh.b.channelsOf(user)...)
 		}
 		if err := l.toGroup(place, channels); err != nil {
-			return nil, err
+			return err
 		}
 		ln := l.lane(place / laneGroups)
+		ln.grouped = true
 		l.start(ln)
-		ln.track.joined(some...)
+		ln.track.joined(users...)
 	}
-	return placed, nil
+	return nil
 }
 
 // toGroup adds channels to a group, however long that takes.
@@ -286,17 +308,49 @@ func (l *lanes) toGroup(place int, channels []string) error {
 func (t *track) want(user, from string, done func(context.Context) error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.wanted[user] = &want{from: from, done: done, hold: !t.calm()}
+	w := &want{from: from, done: done, hold: !t.frail()}
+	t.wanted[user] = w
+	if w.hold && t.silence == nil {
+		t.silence = time.AfterFunc(holdFor, t.letNewcomers)
+	}
 }
 
 // joined notes that the feed hands out what is published for users from now on.
 func (t *track) joined(users ...string) {
 	t.mu.Lock()
 	for _, user := range users {
-		t.wanted[user].since = time.Now()
+		w := t.wanted[user]
+		w.joined, w.hold = true, !t.frail()
 	}
+	t.answered()
 	t.mu.Unlock()
 	kick(t.fillSoon)
+}
+
+// answered notes that PubNub gets on with what is asked for new users: their events
+// may be held back for holdFor from now on. Called with mu held.
+func (t *track) answered() {
+	if t.silence != nil {
+		t.silence.Stop()
+		t.silence = nil
+	}
+	for _, w := range t.wanted {
+		if w.hold {
+			t.silence = time.AfterFunc(holdFor, t.letNewcomers)
+			return
+		}
+	}
+}
+
+// letNewcomers holds nothing back for new users any more.
+func (t *track) letNewcomers() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, w := range t.wanted {
+		w.hold = false
+	}
+	t.silence = nil
+	kick(t.drainSoon)
 }
 
 // announcementAge is how old an announcement may be that is still worth one:

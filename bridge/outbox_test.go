@@ -50,11 +50,11 @@ func (r *rig) emptied() {
 	if !until(patience, func() bool {
 		n, err := r.log.OutboxDepth(ctx)
 		if err != nil {
-			r.t.Fatalf("OutboxDepth() = %v\n%s", err, r.logged.tail())
+			r.t.Fatalf("OutboxDepth() = %v", err)
 		}
 		return n == 0
 	}) {
-		r.t.Fatalf("the outbox is not empty\n%s", r.logged.tail())
+		r.t.Fatalf("the outbox is not empty")
 	}
 }
 

@@ -159,11 +159,12 @@ func (t *track) restore() error {
 		t.high = n.High
 	}
 	t.starts, t.startedAt = n.Starts+1, t.at
-	if t.starts >= frailStarts {
+	if t.frail() {
 		t.calmUntil = time.Now().Add(floodEvery)
 	}
 	kick(t.saveSoon)
 	for j := n.Job; j != nil; j = j.Again {
+		j.From = oldestTimetoken(j.From, timetoken) // what a new user waited for may have held the cursor
 		j.Quiet = j.Quiet || t.calm()
 		j.hold, j.ahead = !j.Quiet, make(map[string]struct{})
 	}
@@ -193,9 +194,13 @@ func (t *track) start(j *job) {
 	}
 }
 
-// calm tells whether nothing is to be held back that is not held yet. Called with
+// calm tells whether nothing is to be held back for jobs that is not held yet. Called with
 // mu held, or before t is shared.
 func (t *track) calm() bool { return time.Now().Before(t.calmUntil) }
+
+// frail tells whether holding something back at this cursor may be what bridges die
+// of. Called with mu held, or before t is shared.
+func (t *track) frail() bool { return t.starts >= frailStarts && t.at == t.startedAt }
 
 // flooding notes that full pages have begun to come.
 func (t *track) flooding(from string) {

@@ -56,6 +56,12 @@ func newRig(t *testing.T, shards int, emulator pubnubtest.Config) *rig {
 	}
 	t.Cleanup(s.Close)
 	r := &rig{t: t, pubnub: s, logged: &logBuffer{}, seen: make(chan stream.Record, 1<<16)}
+	t.Cleanup(func() {
+		if t.Failed() {
+			all := r.logged.String()
+			t.Logf("logged last:\n%s", all[max(0, len(all)-8000):])
+		}
+	})
 	logger := slog.New(slog.NewTextHandler(r.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	r.log, err = stream.Open(testContext(t), stream.Config{DataDir: t.TempDir(), Shards: shards, Listen: "127.0.0.1:0", Logger: logger})
 	if err != nil {
@@ -189,7 +195,7 @@ func (r *rig) events(n int) []stream.Record {
 			all = append(all, rec)
 			timer.Reset(patience)
 		case <-timer.C:
-			r.t.Fatalf("%d events, want %d\n%s", len(all), n, r.logged.tail())
+			r.t.Fatalf("%d events, want %d", len(all), n)
 		}
 	}
 	return all
@@ -248,7 +254,7 @@ func (r *rig) dead(n int) []jetstream.Msg {
 	for len(all) < n {
 		m, err := c.Next(jetstream.FetchMaxWait(patience))
 		if err != nil {
-			r.t.Fatalf("%d dead letters, want %d: %v\n%s", len(all), n, err, r.logged.tail())
+			r.t.Fatalf("%d dead letters, want %d: %v", len(all), n, err)
 		}
 		all = append(all, m)
 	}
@@ -310,12 +316,6 @@ func (b *logBuffer) wait(ctx context.Context, text string, n int) error {
 			return fmt.Errorf("%q not logged: %w", text, ctx.Err())
 		}
 	}
-}
-
-// tail is the last of what was logged.
-func (b *logBuffer) tail() string {
-	s := b.String()
-	return s[max(0, len(s)-4000):]
 }
 
 func formatTT(timetoken int64) string { return strconv.FormatInt(timetoken, 10) }

@@ -70,7 +70,8 @@ type track struct {
 	room    *sync.Cond // signalled when count or bytes go down, and when somebody is no longer busy
 	job     *job       // what history is asked for; nil is nothing
 	wanted  map[string]*want
-	last    record // what was saved last
+	silence *time.Timer // ends what wants hold back when PubNub does not answer; nil is none
+	last    record      // what was saved last
 
 	calmUntil time.Time     // nothing is held back that is not held yet
 	took      time.Duration // what the last comparison after a flood took
