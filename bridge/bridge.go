@@ -135,6 +135,10 @@ func (b *Bridge) willing() bool {
 // and its leases do not run out in the same moment.
 const crowdedFor = 5
 
+// crowdedMost is for how many seconds it keeps the shard nevertheless while history is
+// compared: who takes it then has to begin again, with what PubNub has handed out since.
+const crowdedMost = 60
+
 // balance gives shards away, one at a time, until ctx ends.
 func (b *Bridge) balance(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
@@ -145,15 +149,21 @@ func (b *Bridge) balance(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		b.mu.Lock()
-		if share := b.share(); share == 0 || len(b.shards) <= share {
-			b.crowded = 0
-		} else if b.crowded++; b.crowded >= crowdedFor {
-			last := b.shards[len(b.shards)-1]
-			b.shards = b.shards[:len(b.shards)-1] // one less from here on
-			close(last.release)
-		}
-		b.mu.Unlock()
+		b.relieve()
+	}
+}
+
+// relieve, called once a second, gives a shard away if there have been too many for
+// long enough.
+func (b *Bridge) relieve() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if share := b.share(); share == 0 || len(b.shards) <= share {
+		b.crowded = 0
+	} else if b.crowded++; b.crowded >= crowdedFor && b.filling.Load() == 0 || b.crowded >= crowdedMost {
+		last := b.shards[len(b.shards)-1]
+		b.shards = b.shards[:len(b.shards)-1] // one less from here on
+		close(last.release)
 	}
 }
 

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"reprise/hlc"
 	"reprise/stream"
@@ -35,25 +38,32 @@ const (
 	cursorSkew = 250 * time.Millisecond
 	// messageSkew is that for messages that come from PubNub's own region.
 	messageSkew = time.Millisecond
+	// usersAtOnce is how many users are compared at a time.
+	usersAtOnce = 8
 	// historyPatience is how long one question to PubNub's history is repeated.
 	historyPatience = 2 * time.Minute
 )
 
 // comparison holds PubNub's history after a timetoken against the log, and
-// appends what is missing. It belongs to its track's filler.
+// appends what is missing. It belongs to its track's filler, and to the goroutines
+// that do users for it.
 type comparison struct {
 	t *track
 	stretch
 	why      string
 	evidence bool                // look for signs that history does not have it all
 	dead     map[string]struct{} // ids of dead letters that are there
-	counted  time.Time           // when the messages of the users in hand were
+	active   map[string]struct{} // users of whom the log has something that history should have
 
-	active map[string]struct{} // users of whom the log has something that history should have
+	anchors struct{ found, missing atomic.Int64 } // users by whether history reaches back to what the log has
+	stored  atomic.Int64                          // events that were missing
+	gaps    atomic.Int64
+}
 
-	anchors struct{ found, missing int } // users by whether history reaches back to what the log has
-	stored  int                          // events that were missing
-	gaps    int
+// inHistory is how many messages history has, by channel, and when they were counted.
+type inHistory struct {
+	of map[string]int
+	at time.Time
 }
 
 // start is from where on history is read.
@@ -81,22 +91,30 @@ func (c *comparison) compare(ctx context.Context, users []string, did func(user 
 	for _, user := range users {
 		channels = append(channels, b.channelsOf(user)...)
 	}
-	counts, err := c.count(ctx, channels)
+	counted, err := c.count(ctx, channels)
 	if err != nil {
 		return err
 	}
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(usersAtOnce)
 	for _, user := range users {
-		if err := c.user(ctx, user, counts); err != nil {
+		group.Go(func() error {
+			err := c.user(groupCtx, user, counted)
+			if err == nil {
+				did(user)
+			}
 			return err
-		}
-		did(user)
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
 	}
 	return c.t.shard.writer.Flush(ctx)
 }
 
 // count counts what history has on channels. What comes meanwhile may be
 // counted too.
-func (c *comparison) count(ctx context.Context, channels []string) (counts map[string]int, err error) {
+func (c *comparison) count(ctx context.Context, channels []string) (_ inHistory, err error) {
 	count := func(from string) (counts map[string]int, err error) {
 		err = c.t.b.ask(ctx, "count history", func(ctx context.Context) (err error) {
 			counts, err = c.t.b.calls.counts(ctx, channels, from)
@@ -104,34 +122,33 @@ func (c *comparison) count(ctx context.Context, channels []string) (counts map[s
 		})
 		return counts, err
 	}
-	c.counted = time.Now()
+	counted := inHistory{at: time.Now()}
 	var newer map[string]int
 	if c.To != "" {
 		if newer, err = count(c.behind()); err != nil {
-			return nil, err
+			return inHistory{}, err
 		}
 	}
-	if counts, err = count(c.start()); err != nil {
-		return nil, err
+	if counted.of, err = count(c.start()); err != nil {
+		return inHistory{}, err
 	}
 	for channel, n := range newer {
-		if counts[channel] < maxCount {
-			counts[channel] -= n
+		if counted.of[channel] < maxCount {
+			counted.of[channel] -= n
 		}
 	}
-	return counts, nil
+	return counted, nil
 }
 
 // user does one user. One who is new is left to the comparison that they wait for:
 // what came before, which this one need not reach back to, belongs before the rest.
-func (c *comparison) user(ctx context.Context, user string, counts map[string]int) error {
+func (c *comparison) user(ctx context.Context, user string, counted inHistory) error {
 	if c.why != whyNew && c.t.isNew(user) {
 		return nil
 	}
-	defer func(at time.Time) { c.counted = at }(c.counted)
 	total := 0
 	for _, channel := range c.t.b.channelsOf(user) {
-		total += counts[channel]
+		total += counted.of[channel]
 	}
 	window := stretch{c.start(), c.To}
 	holds, held := c.t.heldIn(user, window)
@@ -150,7 +167,7 @@ func (c *comparison) user(ctx context.Context, user string, counts map[string]in
 		}
 	}
 	asked := time.Now()
-	found, err := c.read(ctx, user, counts)
+	found, err := c.read(ctx, user, counted)
 	if err != nil {
 		return err
 	}
@@ -159,10 +176,10 @@ func (c *comparison) user(ctx context.Context, user string, counts map[string]in
 		if err := sleep(ctx, time.Until(newest.Add(historyLag))); err != nil {
 			return err
 		}
-		if counts, err = c.count(ctx, c.t.b.channelsOf(user)); err != nil {
+		if counted, err = c.count(ctx, c.t.b.channelsOf(user)); err != nil {
 			return err
 		}
-		if found, err = c.read(ctx, user, counts); err != nil {
+		if found, err = c.read(ctx, user, counted); err != nil {
 			return err
 		}
 	}
@@ -171,7 +188,7 @@ func (c *comparison) user(ctx context.Context, user string, counts map[string]in
 	}
 	waiting := c.t.heldOf(user)
 	if c.evidence && user != everyone {
-		if err := c.judge(ctx, user, asked, found, kept, waiting); err != nil {
+		if err := c.judge(ctx, user, asked, counted.at, found, kept, waiting); err != nil {
 			c.t.release(user)
 			return err
 		}
@@ -194,9 +211,9 @@ func different(kept []stream.Kept, held []string) int {
 }
 
 // read reads user's history.
-func (c *comparison) read(ctx context.Context, user string, counts map[string]int) (found []message, err error) {
+func (c *comparison) read(ctx context.Context, user string, counted inHistory) (found []message, err error) {
 	for _, channel := range c.t.b.channelsOf(user) {
-		if counts[channel] > 0 && err == nil {
+		if counted.of[channel] > 0 && err == nil {
 			found, err = c.history(ctx, found, channel)
 		}
 	}
@@ -255,7 +272,7 @@ func (c *comparison) history(ctx context.Context, found []message, channel strin
 // judge looks for signs that history does not have everything of a user: an
 // event from before that the log has, or one from after that PubNub did hand
 // out, and history does not know. Then what was dropped may be gone.
-func (c *comparison) judge(ctx context.Context, user string, asked time.Time, found []message, kept []stream.Kept, held []heldItem) error {
+func (c *comparison) judge(ctx context.Context, user string, asked, counted time.Time, found []message, kept []stream.Kept, held []heldItem) error {
 	known := make(map[string]struct{}, len(found))
 	oldest := asked
 	for i := range found {
@@ -266,7 +283,7 @@ func (c *comparison) judge(ctx context.Context, user string, asked time.Time, fo
 	}
 	has := func(timetoken string) bool { _, ok := known[timetoken]; return ok }
 	// A channel that was empty when messages were counted has not been read since.
-	settled := oldestTimetoken(timetokenAt(c.counted.Add(-historyLag)), c.behind())
+	settled := oldestTimetoken(timetokenAt(counted.Add(-historyLag)), c.behind())
 	reached, anchored, leaky := false, false, false
 	for i := range kept {
 		switch k := &kept[i]; {
@@ -289,12 +306,12 @@ func (c *comparison) judge(ctx context.Context, user string, asked time.Time, fo
 	}
 	switch {
 	case anchored && !reached:
-		c.anchors.missing++
+		c.anchors.missing.Add(1)
 		return c.gap(ctx, user, oldest)
 	case leaky:
 		return c.gap(ctx, user, asked)
 	case anchored:
-		c.anchors.found++
+		c.anchors.found.Add(1)
 	}
 	return nil
 }
@@ -325,7 +342,7 @@ func (c *comparison) anchor(ctx context.Context, user string) (anchored, reached
 // gap notes in the log that events of user, "" being anybody, may be missing up
 // to a time.
 func (c *comparison) gap(ctx context.Context, user string, to time.Time) error {
-	c.gaps++
+	c.gaps.Add(1)
 	g := stream.Gap{From: hlc.New(timeOf(c.From).UnixMilli(), 0), To: hlc.New(to.UnixMilli(), 0), User: user}
 	c.t.b.gapFound(ctx, c.t.shard.writer.Shard(), g, c.why)
 	return c.t.shard.writer.Gap(ctx, g)
@@ -395,7 +412,7 @@ func (c *comparison) merge(ctx context.Context, user string, found []message, ke
 		t.release(user)
 		return err
 	}
-	c.stored += fresh
+	c.stored.Add(int64(fresh))
 	t.b.inst.filled(ctx, fresh, c.why)
 	t.taken(user, len(held))
 	return t.drain(ctx, user)
@@ -416,22 +433,22 @@ func (c *comparison) end(ctx context.Context, j *job) error {
 	if err := t.shard.writer.Flush(ctx); err != nil {
 		return err
 	}
-	if c.anchors.missing > 0 && c.anchors.found == 0 && c.gaps > 0 {
+	if c.anchors.missing.Load() > 0 && c.anchors.found.Load() == 0 && c.gaps.Load() > 0 {
 		// Nobody's history reaches back: that of users without a sign will not either.
 		if err := c.gap(ctx, "", time.Now()); err != nil {
 			return err
 		}
 	}
 	level := t.b.cfg.Logger.Info
-	if c.why == whyReconcile && c.stored == 0 {
+	if c.why == whyReconcile && c.stored.Load() == 0 {
 		level = t.b.cfg.Logger.Debug
 	}
-	level("history compared with the log", "shard", t.shard.writer.Shard(), "lane", t.lane, "why", c.why, "missing", c.stored, "gaps", c.gaps)
+	level("history compared with the log", "shard", t.shard.writer.Shard(), "lane", t.lane, "why", c.why, "missing", c.stored.Load(), "gaps", c.gaps.Load())
 	t.mu.Lock()
 	if t.job == j {
 		if c.why == whyFlood && !j.confirm {
 			t.calmUntil = time.Time{}
-			if c.stored == 0 {
+			if c.stored.Load() == 0 {
 				t.calmUntil = time.Now().Add(floodEvery)
 			}
 		}

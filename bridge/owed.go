@@ -187,7 +187,7 @@ func (t *track) start(j *job) {
 		time.AfterFunc(holdFor, func() {
 			t.mu.Lock()
 			defer t.mu.Unlock()
-			if t.job == j && j.hold {
+			if t.job == j && j.hold && !t.ended() {
 				t.stopHolding()
 			}
 		})

@@ -213,3 +213,34 @@ func leftGoroutines() string {
 	}
 	return ""
 }
+
+// TestRelieve has a bridge with more shards than its share keep them while it compares
+// history, and not for ever.
+func TestRelieve(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 4, pubnubtest.Config{})
+	b := r.bare()
+	b.members = 2
+	for range 4 {
+		b.holds(&shard{b: b, release: make(chan struct{})})
+	}
+	seconds := func(n, want int) {
+		t.Helper()
+		for range n {
+			b.relieve()
+		}
+		if got := len(b.shards); got != want {
+			t.Errorf("%d shards are left after %d seconds more, want %d", got, n, want)
+		}
+	}
+	b.filling.Add(1)
+	seconds(crowdedMost-1, 4)
+	seconds(1, 3)
+	b.members = 1
+	seconds(1, 3)
+	b.members = 2
+	seconds(crowdedFor, 3)
+	b.filling.Add(-1)
+	seconds(1, 2)
+	seconds(2*crowdedMost, 2)
+}

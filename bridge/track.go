@@ -252,13 +252,18 @@ func (t *track) close(ctx context.Context, p *page) (err error) {
 	if t.dropped {
 		return context.Canceled
 	}
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(usersAtOnce)
 	for user, events := range t.late {
-		if _, err := t.putLate(ctx, user, events); err != nil {
+		group.Go(func() error {
+			_, err := t.putLate(groupCtx, user, events)
 			return err
-		}
-		t.direct = true
+		})
 	}
-	if t.direct {
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	if t.direct || len(t.late) > 0 {
 		if err := t.shard.writer.Flush(ctx); err != nil {
 			return fmt.Errorf("bridge: store shard %d: %w", t.shard.writer.Shard(), err)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"hash/maphash"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -43,9 +44,10 @@ func (w *Writer) AppendLate(ctx context.Context, user string, since time.Time, e
 		w.repeated(ctx, len(events))
 		return 0, nil
 	}
-	w.lookMu.Lock()
-	defer w.lookMu.Unlock()
-	own, there, err := w.lookup(ctx, user, before(since), events)
+	l := w.lookedOf(user)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	own, there, err := w.lookup(ctx, user, l, before(since), events)
 	if err != nil {
 		return 0, err
 	}
@@ -92,24 +94,62 @@ const lookups = 256 << 10
 // looked is what was read of one user's log: hashes of the ids, of which two
 // different ones are equal once in 10^12 events.
 type looked struct {
+	size int // how many ids are counted for it; guarded by the writer's lookMu
+
+	mu       sync.Mutex // held over reads of the log, and until what it lacks is appended
 	from, to hlc.Timestamp
 	ids      map[uint64]struct{}
 }
 
+// lookedOf is what was read of user's log, to begin with nothing.
+func (w *Writer) lookedOf(user string) *looked {
+	w.lookMu.Lock()
+	defer w.lookMu.Unlock()
+	l := w.looked[user]
+	if l == nil {
+		l = new(looked)
+		w.looked[user] = l
+		w.resize(user, l, 1) // it takes room without ids too
+	}
+	return l
+}
+
+// resize notes how many ids count for user's l, and forgets others where those of all
+// are too many. Called with lookMu held.
+func (w *Writer) resize(user string, l *looked, n int) {
+	if w.looked[user] != l {
+		return // it was forgotten
+	}
+	w.lookedIDs += n - l.size
+	l.size = n
+	for other := range w.looked {
+		if w.lookedIDs <= lookups {
+			break
+		}
+		if other != user {
+			w.forgetLooked(other)
+		}
+	}
+}
+
+// forgetLooked forgets what was read of user's log. Called with lookMu held.
+func (w *Writer) forgetLooked(user string) {
+	if l := w.looked[user]; l != nil {
+		w.lookedIDs -= l.size
+		delete(w.looked, user)
+	}
+}
+
 // lookup returns which of events the writer does not remember, and hashes of the
 // ids that user's log has after from beyond what it remembers, or of more. Called
-// with lookMu held.
-func (w *Writer) lookup(ctx context.Context, user string, from hlc.Timestamp, events []Event) (own recalled, ids map[uint64]struct{}, err error) {
+// with l.mu held.
+func (w *Writer) lookup(ctx context.Context, user string, l *looked, from hlc.Timestamp, events []Event) (own recalled, ids map[uint64]struct{}, err error) {
 	for {
 		if own, err = w.recall(ctx, events); err != nil || own.covers <= from {
 			return own, nil, err
 		}
-		l := w.looked[user]
-		if l == nil || from < l.from {
-			w.forgetLooked(user)
-			l = &looked{from: from, to: from, ids: make(map[uint64]struct{})}
-			w.looked[user] = l
-			w.lookedIDs++ // one without ids takes room too
+		if l.ids == nil || from < l.from {
+			l.from, l.to, l.ids = from, from, make(map[uint64]struct{})
 		}
 		if own.covers <= l.to {
 			return own, l.ids, nil
@@ -121,33 +161,20 @@ func (w *Writer) lookup(ctx context.Context, user string, from hlc.Timestamp, ev
 }
 
 // look reads user's log to its end. All that there is up to covers is stored, for
-// more are remembered than can be under way.
+// more are remembered than can be under way. Called with l.mu held.
 func (w *Writer) look(ctx context.Context, user string, l *looked, covers hlc.Timestamp) error {
 	to, err := w.each(ctx, user, l.to, func(r *Record) {
-		before := len(l.ids)
 		l.ids[maphash.String(printSeed, r.ID)] = struct{}{}
-		w.lookedIDs += len(l.ids) - before
 	})
-	if l.to = to; err != nil {
+	l.to = to
+	w.lookMu.Lock()
+	w.resize(user, l, len(l.ids)+1)
+	w.lookMu.Unlock()
+	if err != nil {
 		return err
 	}
 	l.to = max(to, covers)
-	for other := range w.looked {
-		if w.lookedIDs <= lookups {
-			break
-		}
-		if other != user {
-			w.forgetLooked(other)
-		}
-	}
 	return nil
-}
-
-func (w *Writer) forgetLooked(user string) {
-	if l := w.looked[user]; l != nil {
-		w.lookedIDs -= len(l.ids) + 1
-		delete(w.looked, user)
-	}
 }
 
 // before is the greatest stamp before t.

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -100,6 +101,40 @@ func TestAppendLateReads(t *testing.T) {
 	late(alice, 0, 11, 1)
 	if got := count(); got == first {
 		t.Error("the log was not read again, although the writer remembers none of it")
+	}
+}
+
+// TestAppendLateAtOnce appends late events of one user and of others at the same
+// time: each is stored once.
+func TestAppendLateAtOnce(t *testing.T) {
+	t.Parallel()
+	const n = 200
+	l := openLog(t, nil)
+	began := time.Now().Add(-time.Second)
+	w := acquire(t, l, 0)
+	var stored atomic.Int64
+	var all sync.WaitGroup
+	for g := range 8 {
+		all.Go(func() {
+			for from := 0; from < n; from += 10 {
+				var events []Event
+				for i := from; i < from+10; i++ {
+					events = append(events, event(userN(g/4), i))
+				}
+				got, err := w.AppendLate(t.Context(), userN(g/4), began, events)
+				if err != nil {
+					t.Errorf("AppendLate() = %v", err)
+				}
+				stored.Add(int64(got))
+			}
+		})
+	}
+	all.Wait()
+	if err := w.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s := w.Stats(); s.Appended != 2*n || stored.Load() != 2*n {
+		t.Errorf("%d events were stored, by what is said %d, want %d", s.Appended, stored.Load(), 2*n)
 	}
 }
 

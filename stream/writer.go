@@ -79,7 +79,7 @@ type Writer struct {
 	active  time.Time // when an append was last taken, or stored
 	heard   time.Time // when one was last stored
 
-	// guarded by lookMu, which is held over reads of the log
+	// guarded by lookMu
 	lookMu    sync.Mutex
 	looked    map[string]*looked
 	lookedIDs int
