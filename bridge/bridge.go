@@ -28,6 +28,7 @@ type Bridge struct {
 	inst        *instruments
 	polls       *pulse
 	historyRate *rate.Limiter
+	comparing   chan struct{} // holds a token for each user in hand
 	forgotten   forgotten
 
 	// Static while Run runs.
@@ -43,6 +44,7 @@ type Bridge struct {
 	members int        // bridges that share the shards, this one included; 0 is not known yet
 	shards  []*shard   // written by this bridge
 	crowded int        // seconds for which that has been more than its share
+	quiet   int        // seconds since history was compared last
 	wild    *source    // the wildcard's; nil while no shard is written
 	wildRef int        // tracks that use it or are about to
 	endWild func()     // ends it and waits
@@ -55,7 +57,7 @@ func New(cfg Config) (*Bridge, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Bridge{cfg: cfg, rules: rules{opaque: cfg.OpaqueIDs}}
+	b := &Bridge{cfg: cfg, rules: rules{opaque: cfg.OpaqueIDs}, comparing: make(chan struct{}, usersInAll)}
 	if b.inst, err = newInstruments(cfg.Meter, b); err != nil {
 		return nil, err
 	}
@@ -136,7 +138,8 @@ func (b *Bridge) willing() bool {
 const crowdedFor = 5
 
 // crowdedMost is for how many seconds it keeps the shard nevertheless while history is
-// compared: who takes it then has to begin again, with what PubNub has handed out since.
+// compared, or is to be compared once more: who takes it then has to begin again, with
+// what PubNub has handed out since.
 const crowdedMost = 60
 
 // balance gives shards away, one at a time, until ctx ends.
@@ -158,9 +161,16 @@ func (b *Bridge) balance(ctx context.Context) {
 func (b *Bridge) relieve() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.quiet++; b.filling.Load() > 0 {
+		b.quiet = 0
+	}
 	if share := b.share(); share == 0 || len(b.shards) <= share {
 		b.crowded = 0
-	} else if b.crowded++; b.crowded >= crowdedFor && b.filling.Load() == 0 || b.crowded >= crowdedMost {
+		return
+	}
+	b.crowded++
+	if b.crowded >= crowdedFor && b.quiet > int(historyLag.Seconds()) || b.crowded >= crowdedMost {
+		b.crowded %= crowdedMost
 		last := b.shards[len(b.shards)-1]
 		b.shards = b.shards[:len(b.shards)-1] // one less from here on
 		close(last.release)

@@ -38,8 +38,9 @@ const (
 	cursorSkew = 250 * time.Millisecond
 	// messageSkew is that for messages that come from PubNub's own region.
 	messageSkew = time.Millisecond
-	// usersAtOnce is how many users are compared at a time.
-	usersAtOnce = 8
+	// usersAtOnce is how many users of a track are in hand at a time, and
+	// usersInAll how many of a bridge, whose tracks share the rate of questions.
+	usersAtOnce, usersInAll = 8, 16
 	// historyPatience is how long one question to PubNub's history is repeated.
 	historyPatience = 2 * time.Minute
 )
@@ -95,13 +96,21 @@ func (c *comparison) compare(ctx context.Context, users []string, did func(user 
 	if err != nil {
 		return err
 	}
-	group, groupCtx := errgroup.WithContext(ctx)
+	var group errgroup.Group
 	group.SetLimit(usersAtOnce)
+	var failed atomic.Bool
 	for _, user := range users {
+		if failed.Load() {
+			break // those in hand come to their end
+		}
 		group.Go(func() error {
-			err := c.user(groupCtx, user, counted)
+			b.comparing <- struct{}{}
+			defer func() { <-b.comparing }()
+			err := c.user(ctx, user, counted)
 			if err == nil {
 				did(user)
+			} else {
+				failed.Store(true)
 			}
 			return err
 		})

@@ -178,7 +178,8 @@
 // A Bridge is safe for concurrent use. The goroutines are: for each shard one
 // that holds it, its outbox's, and one for each user whose updates are on their
 // way; for each track one that saves its cursor, one that puts into the log what
-// was held back, and one that compares history; for each source the SDK's loop,
-// which carries out a poll inside the guard and stores its reply, and one that
-// empties the SDK's listener.
+// was held back, and one that compares history, with up to eight for the users in
+// hand, 16 in all; for each source the SDK's loop, which carries out a poll inside the
+// guard and stores its reply, with one for each user whose messages may be stored
+// already, and one that empties the SDK's listener.
 package bridge

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// fillUsers is how many users are compared at a time: their channels are
+	// fillUsers is how many users are compared in one go: their channels are
 	// counted in one request.
 	fillUsers = maxCountChannels / 3
 	// activeMost bounds the events that are looked through for users who should

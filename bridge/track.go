@@ -253,7 +253,7 @@ func (t *track) close(ctx context.Context, p *page) (err error) {
 		return context.Canceled
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(usersAtOnce)
+	group.SetLimit(fullPage)
 	for user, events := range t.late {
 		group.Go(func() error {
 			_, err := t.putLate(groupCtx, user, events)
