@@ -184,7 +184,7 @@ func TestFoundFloodHistoryLag(t *testing.T) {
 	r.publishNumbered(10, 700, 2)
 	for ctx := testContext(t); r.b.Stats().FullPages == 0 || r.anythingHeld(); {
 		if ctx.Err() != nil {
-			t.Fatalf("history is compared for ever")
+			t.Fatal("history is compared for ever")
 		}
 		until(10*time.Millisecond, func() bool { return false })
 	}
@@ -417,7 +417,7 @@ func TestFoundOutboxRoom(t *testing.T) {
 	until(2*time.Second, func() bool { return false })
 	r.submit(update(userN(publishAtOnce), testDevice, 1))
 	if !until(15*time.Second, func() bool { return len(r.seen) > 0 }) {
-		t.Errorf("an update of a user whom PubNub does not refuse waits for 15 s")
+		t.Error("an update of a user whom PubNub does not refuse waits for 15 s")
 	}
 }
 

@@ -89,29 +89,38 @@ func TestLanes(t *testing.T) {
 	}
 }
 
-// TestJoinALaneThatPolls registers a user whose events the feed begins to hand out
-// before PubNub's answer says so: what was published before stays before them.
-func TestJoinALaneThatPolls(t *testing.T) {
-	t.Parallel()
+// laneThatPolls is a rig whose bridge polls for one lane, with user 0 in it.
+func laneThatPolls(t *testing.T) *rig {
+	t.Helper()
 	r := lanesRig(t, 1)
 	r.follow()
 	r.start()
 	r.register(userN(0))
-	r.publishNumbered(0, 1, 1)
-	r.events(1)
 	r.assigned(1)
-	publish := func(from, to int) {
-		for n := from; n < to; n++ {
-			r.pubnub.Publish("user."+userN(1)+".notifications", fmt.Appendf(nil, `{"n":%d}`, n))
-		}
+	return r
+}
+
+// publishTo publishes the numbers from from on, up to to, for one user.
+func (r *rig) publishTo(user string, from, to int) {
+	for n := from; n < to; n++ {
+		r.pubnub.Publish("user."+user+".notifications", fmt.Appendf(nil, `{"n":%d}`, n))
 	}
-	publish(0, 5)
+}
+
+// TestJoinALaneThatPolls registers a user whose events the feed begins to hand out
+// before PubNub's answer says so: what was published before stays before them.
+func TestJoinALaneThatPolls(t *testing.T) {
+	t.Parallel()
+	r := laneThatPolls(t)
+	r.publishTo(userN(0), 0, 1)
+	r.events(1)
+	r.publishTo(userN(1), 0, 5)
 	late := r.pubnub.Inject(pubnubtest.Fault{Kind: pubnubtest.Stall, Endpoint: pubnubtest.Groups, Times: 1})
 	r.register(userN(1))
 	if err := late.WaitHits(testContext(t), 1); err != nil {
 		t.Fatal(err)
 	}
-	publish(5, 10)
+	r.publishTo(userN(1), 5, 10)
 	r.noMore(userN(0)) // which the same poll hands out behind them
 	late.Clear()
 	checkNumbered(t, r.events(10), 10)
@@ -127,10 +136,10 @@ func TestJobLeavesNewcomers(t *testing.T) {
 	ctx, sh := testContext(t), r.writing(r.bare(), 0)
 	tr := r.tracking(sh)
 	tr.begin(cursor{ttNow(0), 1})
-	r.publishNumbered(0, 5, 1)
+	r.publishTo(userN(0), 0, 5)
 	time.Sleep(floodMargin + cursorSkew)
 	from := ttNow(0)
-	r.publishNumbered(5, 5, 1)
+	r.publishTo(userN(0), 5, 10)
 	tr.want(userN(0), ttNow(-time.Minute), func(context.Context) error { return nil })
 	tr.owe(stretch{From: from}, whyFlood, false)
 	if _, err := tr.fillDue(ctx); err != nil {
@@ -150,19 +159,13 @@ func TestJobLeavesNewcomers(t *testing.T) {
 // the user's events are not held back for ever, and the user is assigned in the end.
 func TestJoinThatIsNotConfirmed(t *testing.T) {
 	t.Parallel()
-	r := lanesRig(t, 1)
-	r.follow()
-	r.start()
-	r.register(userN(0))
-	r.assigned(1)
+	r := laneThatPolls(t)
 	silent := r.pubnub.Inject(pubnubtest.Fault{Kind: pubnubtest.Hangup, Endpoint: pubnubtest.Groups, AfterWork: true})
 	r.register(userN(1))
 	if err := silent.WaitHits(testContext(t), 2); err != nil { // the first is carried out by then
 		t.Fatal(err)
 	}
-	for n := range 10 {
-		r.pubnub.Publish("user."+userN(1)+".notifications", fmt.Appendf(nil, `{"n":%d}`, n))
-	}
+	r.publishTo(userN(1), 0, 10)
 	checkNumbered(t, r.events(10), 10)
 	silent.Clear()
 	r.assigned(2)

@@ -54,7 +54,7 @@ func (r *rig) emptied() {
 		}
 		return n == 0
 	}) {
-		r.t.Fatalf("the outbox is not empty")
+		r.t.Fatal("the outbox is not empty")
 	}
 }
 

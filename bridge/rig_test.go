@@ -115,7 +115,7 @@ func (r *rig) start() (stop func()) {
 	})
 	r.t.Cleanup(stop)
 	if _, err := r.pubnub.WaitRequest(testContext(r.t), last, r.polls); err != nil {
-		r.t.Fatalf("no poll: %v\n%s", err, r.logged)
+		r.t.Fatalf("no poll: %v", err)
 	}
 	return stop
 }

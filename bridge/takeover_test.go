@@ -149,7 +149,7 @@ func TestDeposed(t *testing.T) {
 	checkNumbered(t, append(all, r.events(200)...), 300)
 	r.noMore(userN(0))
 	if strings.Count(r.logged.String(), "msg=bridging ") != 4 {
-		t.Errorf("the bridge has not taken one of three shards again")
+		t.Error("the bridge has not taken one of three shards again")
 	}
 }
 

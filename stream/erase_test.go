@@ -99,6 +99,8 @@ func TestErase(t *testing.T) {
 
 const tablet = "d0000000-0000-4000-8000-000000000004"
 
+// TestEraseWhatIsUnderWay erases events that were handed to the writer and are not
+// stored yet.
 func TestEraseWhatIsUnderWay(t *testing.T) {
 	t.Parallel()
 	l := openLog(t, nil)

@@ -26,6 +26,7 @@ type known struct {
 	covers hlc.Timestamp // of every event of the shard that bears a greater stamp the id is remembered
 }
 
+// learned is an id in the order of learning.
 type learned struct {
 	id    string
 	after hlc.Timestamp // what was learned before bears a stamp up to this
