@@ -78,7 +78,7 @@ func (w *Writer) takeOver(ctx context.Context) error {
 		if werr := w.Err(); werr != nil {
 			return werr
 		}
-		if !errors.Is(err, errMoved) {
+		if !errors.Is(err, errMoved) || n > 2 { // it moves once, or NATS is of two minds about it
 			w.log.logger.Warn("shard cannot be taken over yet", "shard", w.shard, "err", err)
 		}
 		if !retry(ctx, n) {

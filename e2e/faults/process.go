@@ -112,9 +112,11 @@ func (p *Process) awaitReady(ctx context.Context) error { return p.await(ctx, p.
 
 // awaitWhole waits until a NATS server has what it has to have of every stream and
 // consumer, as an operator does before the next one is taken down.
-func (p *Process) awaitWhole(ctx context.Context) error {
-	return p.await(ctx, strings.TrimSuffix(p.ready, jsEnabledOnly))
-}
+func (p *Process) awaitWhole(ctx context.Context) error { return p.await(ctx, p.whole()) }
+
+func (p *Process) isWhole(ctx context.Context) bool { return status(ctx, p.whole()) == http.StatusOK }
+
+func (p *Process) whole() string { return strings.TrimSuffix(p.ready, jsEnabledOnly) }
 
 func (p *Process) await(ctx context.Context, url string) error {
 	for {
