@@ -205,10 +205,11 @@ func TestReconcile(t *testing.T) {
 	r.publishNumbered(0, 9, 3)
 	all := r.events(9)
 	hit := r.pubnub.Inject(pubnubtest.Fault{Kind: pubnubtest.Overflow, N: 2})
-	r.publishNumbered(9, 81, 3)
+	r.publishNumbered(9, 3, 3) // ends polls from before the fault, which could take a whole burst
 	if err := hit.WaitHits(testContext(t), 1); err != nil {
 		t.Fatal(err)
 	}
+	r.publishNumbered(12, 78, 3)
 	r.pubnub.Publish("user."+testUser+".sync", []byte(`"bad"`))
 	numbers := make(map[string]int)
 	for _, rec := range append(all, r.events(81)...) {

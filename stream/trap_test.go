@@ -140,6 +140,10 @@ func TestTrapPausedWriterWithFullPipeline(t *testing.T) {
 	if err := zombie.Err(); !errors.Is(err, ErrDeposed) {
 		t.Errorf("Err() of the paused writer = %v, want %v", err, ErrDeposed)
 	}
+	// What it sent before it knew has reached the server, all of it.
+	if err := zombie.nc.FlushTimeout(20 * time.Second); err != nil {
+		t.Fatal(err)
+	}
 	appendAll(t, successor, alice, 110, 10+window)
 	wantNumbers(t, stored(t, l, 0), 10+window)
 }
